@@ -1,0 +1,39 @@
+"""`whence trace`: the training examples behind one answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from whence.base.errors import WhenceError
+from whence.methods.catalogue import DEFAULT
+from whence.run.run import Run
+
+
+def trace(
+    run: Annotated[Path, typer.Argument(help="Run directory that `whence train` left.")],
+    prompt: Annotated[str, typer.Option(help="What was asked; without the run's template.")],
+    response: Annotated[str, typer.Option(help="The answer to explain.")],
+    method: Annotated[str, typer.Option(help="Such as datainf or 'fisher(damping=1.0)'.")] = DEFAULT,
+    top: Annotated[int, typer.Option(help="How many proponents and opponents.")] = 10,
+    html: Annotated[Path | None, typer.Option(help="Write a report of this answer too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Rank the training rows of RUN by what one more copy of each would do to the log-probability of RESPONSE."""
+    if top < 1:
+        raise WhenceError(f"--top {top}: expected at least 1")
+    hits = Run.load(run).trace(prompt, response, method)
+    page = hits.to_html(html) if html else None
+    if as_json:
+        print(json.dumps(hits.to_json(top) | {"report": str(page) if page else None}, indent=1))
+        return
+    console = Console()
+    said = "is" if hits.greedy_matches else "is not"
+    console.print(f"log p(response | prompt) = {hits.value:.3f} nats; it {said} the model's greedy answer")
+    console.print(hits.to_rich(top))
+    if page:
+        console.print(f"report: {page}", soft_wrap=True)

@@ -1,0 +1,90 @@
+"""The empirical Fisher through Gram matrices: any function of it, exactly, from N x N algebra.
+
+Let G [N, P] hold the training gradients of a block, V [Q, P] those of the queries, `F = G^T G / N` the
+empirical Fisher. With `K = G G^T = U diag(N mu) U^T` and `K_v = V G^T`, for any function f
+
+    V f(F) G^T = K_v U diag(f(mu)) U^T,
+
+because `G^T U` spans the eigenvectors of F with eigenvalues mu and the rows of G lie in that span. So one
+eigendecomposition of K gives every damping of the exact inverse (f = 1 / (mu + lambda)), and every
+truncated Neumann series (LiSSA after any number of iterations) in closed form.
+
+Cost: O(N^3) once for a block, then O(Q N^2) for each f; independent of P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from whence.curvature.damping import relative_damping
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues `mu` [N] of the empirical Fisher on the span of the gradients, and `U` [N, N] of K."""
+
+    mu: np.ndarray
+    U: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Gram matrices of one block, or of several added up (gradients side by side).
+
+    Attributes:
+        name: block name.
+        parameters: P, coordinates of the gradient.
+        train: K = G G^T, float64 [N, N].
+        cross: K_v = V G^T, float64 [Q, N].
+        query_norms: |v|^2, float64 [Q].
+    """
+
+    name: str
+    parameters: int
+    train: Float[np.ndarray, "N N"]
+    cross: Float[np.ndarray, "Q N"]
+    query_norms: Float[np.ndarray, "Q"]
+    _cache: dict[str, Spectrum] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def n(self) -> int:
+        """N, the number of training rows."""
+        return len(self.train)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Eigendecomposition of K / N, computed once; rounding below zero is set to zero."""
+        if "spectrum" not in self._cache:
+            mu, U = torch.linalg.eigh(torch.from_numpy(self.train) / self.n)
+            self._cache["spectrum"] = Spectrum(mu.clamp_min(0).numpy(), U.numpy())
+        return self._cache["spectrum"]
+
+    def rotated_cross(self) -> np.ndarray:
+        """`K_v U` [Q, N], what every spectral method starts from; computed once."""
+        if "rotated" not in self._cache:
+            self._cache["rotated"] = Spectrum(np.empty(0), self.cross @ self.spectrum.U)
+        return self._cache["rotated"].U
+
+    def apply(self, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """`V f(F) G^T` [Q, N]; f maps eigenvalues [N] to [N]."""
+        return (self.rotated_cross() * f(self.spectrum.mu)) @ self.spectrum.U.T
+
+    def with_queries(self, cross: np.ndarray, query_norms: np.ndarray) -> Gram:
+        """The same training rows with other queries; an eigendecomposition already made is kept."""
+        cache = {key: value for key, value in self._cache.items() if key == "spectrum"}
+        return Gram(self.name, self.parameters, self.train, cross, query_norms, cache)
+
+    def damping(self, factor: float) -> float:
+        """`factor` times the mean eigenvalue of F (see `damping.relative_damping`)."""
+        return relative_damping(self.train, self.parameters, factor)
+
+
+def add_up(grams: Sequence[Gram], name: str = "all blocks") -> Gram:
+    """The Gram matrices of the gradients of several blocks laid side by side: the sums of theirs."""
+    return Gram(name, sum(g.parameters for g in grams), np.sum([g.train for g in grams], axis=0),
+                np.sum([g.cross for g in grams], axis=0), np.sum([g.query_norms for g in grams], axis=0))

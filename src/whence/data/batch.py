@@ -1,0 +1,75 @@
+"""From examples to padded tensors: which rows go together, and how they are laid out.
+
+Shapes: B examples, T positions. Rows of like length share a batch, so little is wasted on padding; what
+padding there is carries attention 0 and label -100, and never reaches a loss or a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from whence.data.examples import Examples
+
+IGNORE = -100
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples, padded to T positions.
+
+    `labels[b, t]` is the token at t where its log-probability counts, else -100; the prediction for it
+    stands at t - 1. `rows[b]` is the example's index in the `Examples` it came from.
+    """
+
+    input_ids: Int[Tensor, "B T"]
+    attention_mask: Int[Tensor, "B T"]
+    position_ids: Int[Tensor, "B T"]
+    labels: Int[Tensor, "B T"]
+    rows: Int[Tensor, "B"]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in vars(self)})
+
+
+def plan_batches(examples: Examples, batch_tokens: int = 4096, batch_size: int | None = None) -> list[np.ndarray]:
+    """Row indices of each batch, longest rows first, so that the largest batch comes first and fails first.
+
+    A batch holds at most `batch_tokens` padded positions (always at least one row) and, if given, at most
+    `batch_size` rows.
+    """
+    order = np.argsort(-examples.lengths, kind="stable")
+    plan, start = [], 0
+    while start < len(order):
+        longest = int(examples.lengths[order[start]])
+        count = max(1, batch_tokens // longest)
+        count = min(count, batch_size) if batch_size else count
+        plan.append(order[start : start + count])
+        start += count
+    return plan
+
+
+def collate(examples: Examples, rows: Sequence[int] | np.ndarray, pad_id: int,
+            side: PaddingSide = "right") -> Batch:
+    """Pad the examples at `rows` to the longest of them, on `side`."""
+    width = max(len(examples.tokens[r]) for r in rows)
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention, positions = np.zeros_like(input_ids), np.zeros_like(input_ids)
+    labels = np.full_like(input_ids, IGNORE)
+    for b, r in enumerate(rows):
+        tokens = examples.tokens[r]
+        at = slice(width - len(tokens), width) if side == "left" else slice(0, len(tokens))
+        input_ids[b, at] = tokens
+        attention[b, at] = 1
+        positions[b, at] = np.arange(len(tokens))
+        labels[b, at] = np.where(examples.is_response[r], tokens, IGNORE)
+    arrays = (input_ids, attention, positions, labels, np.asarray(rows, dtype=np.int64))
+    return Batch(*(torch.from_numpy(array) for array in arrays))

@@ -1,0 +1,101 @@
+"""`Examples`: tokenised training rows or queries, with what a reader and a loss need of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from whence.base.errors import WhenceError
+from whence.base.files import atomic_file
+from whence.base.hashing import hash_json
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N examples, column by column; every column has N entries.
+
+    Attributes:
+        ids: a name for each row, unique.
+        groups: the label of each row (class, harmful or benign, trigger, ...), or None.
+        prompts: the prompt as a person reads it; empty for plain text.
+        responses: the response (or the whole plain text) as a person reads it.
+        tokens: int64 [length] token ids, without padding.
+        is_response: bool [length], True where the token is one whose log-probability counts. Position 0
+            is never True: nothing predicts it.
+        truncated: whether tokens were cut off at the maximum length.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    prompts: tuple[str, ...]
+    responses: tuple[str, ...]
+    tokens: tuple[np.ndarray, ...]
+    is_response: tuple[np.ndarray, ...]
+    truncated: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        sizes = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"columns of different length: {sizes}")
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            double = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise WhenceError(f"id {double!r} occurs more than once; ids must be unique (or leave them out)")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> Examples:
+        """The examples at `rows`, in that order."""
+        picked = {field.name: tuple(getattr(self, field.name)[int(r)] for r in rows) for field in fields(self)}
+        return Examples(**picked)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int64 [N], tokens in each example."""
+        return np.array([len(t) for t in self.tokens], dtype=np.int64)
+
+    @cached_property
+    def response_lengths(self) -> np.ndarray:
+        """int64 [N], tokens of each example that count in the loss."""
+        return np.array([int(m.sum()) for m in self.is_response], dtype=np.int64)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the tokens and masks in row order: what a model sees, and nothing else."""
+        return hash_json([[t.tolist(), m.astype(int).tolist()] for t, m in zip(self.tokens, self.is_response,
+                                                                              strict=True)])
+
+    def summary(self) -> dict[str, int]:
+        """Counts to print: examples, tokens, response tokens, truncated examples, longest."""
+        return {
+            "examples": len(self),
+            "tokens": int(self.lengths.sum()),
+            "response_tokens": int(self.response_lengths.sum()),
+            "truncated": sum(self.truncated),
+            "longest": int(self.lengths.max(initial=0)),
+        }
+
+    def write_parquet(self, path: str | Path) -> None:
+        """Store every column; `read_parquet` gives back an equal object."""
+        table = pa.table({field.name: [_plain(v) for v in getattr(self, field.name)] for field in fields(self)})
+        with atomic_file(path) as part:
+            pq.write_table(table, part)
+
+    @classmethod
+    def read_parquet(cls, path: str | Path) -> Examples:
+        """Read what `write_parquet` wrote."""
+        columns = pq.read_table(path).to_pydict()
+        columns["tokens"] = [np.array(t, dtype=np.int64) for t in columns["tokens"]]
+        columns["is_response"] = [np.array(m, dtype=bool) for m in columns["is_response"]]
+        return cls(**{name: tuple(values) for name, values in columns.items()})
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -1,0 +1,116 @@
+"""The registry of methods: a method is a named function of `Evidence`, made again from (name, options).
+
+Adding one is a short file:
+
+    @method(needs={"grams"}, dampings=True)
+    def mine(evidence: Evidence, *, damping: float = 0.1) -> Scores: ...
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Protocol, runtime_checkable
+
+from whence.base.errors import WhenceError
+from whence.methods.evidence import Evidence
+from whence.scores.matrix import Scores
+
+
+@runtime_checkable
+class MethodFunction(Protocol):
+    """Scores every training row for every query."""
+
+    def __call__(self, evidence: Evidence, **options: Any) -> Scores:
+        """Positive = proponent; options are the method's own keywords."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method: its function, what it needs collected, and whether it has a damping to sweep."""
+
+    name: str
+    function: MethodFunction
+    needs: frozenset[str]
+    dampings: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword options and their defaults."""
+        parameters = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: p.default for p in parameters}
+
+
+@dataclass(frozen=True)
+class MethodCall:
+    """A method with its options: `datainf(damping=0.1)`. `str` of it makes it again through `parse`."""
+
+    method: Method
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}".replace("'", "") for name, value in self.options.items())
+        return f"{self.method.name}({inside})" if inside else self.method.name
+
+    def __call__(self, evidence: Evidence) -> Scores:
+        scores = self.method.function(evidence, **self.options)
+        return Scores(scores.values, str(self), scores.unit, scores.facts)
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(needs: set[str], dampings: bool = False) -> Callable[[MethodFunction], MethodFunction]:
+    """Register a function under its name, underscores as hyphens.
+
+    Args:
+        needs: what must be collected: `grams`, `hidden`, `hidden-base`; nothing for text-only methods.
+        dampings: the method has an option `damping` worth sweeping.
+    """
+
+    def register(function: MethodFunction) -> MethodFunction:
+        name = function.__name__.replace("_", "-")  # type: ignore[attr-defined]
+        METHODS[name] = Method(name, function, frozenset(needs), dampings)
+        return function
+
+    return register
+
+
+def parse(text: str) -> MethodCall:
+    """`name` or `name(option=value, ...)` to a call; words need no quotes.
+
+    Raises:
+        WhenceError: unknown method or option (with the nearest names), or unreadable text.
+    """
+    name, bracket, inside = text.strip().partition("(")
+    if name not in METHODS:
+        raise WhenceError(f"method {name!r} is not known{_near(name, METHODS)}; there are: {', '.join(METHODS)}")
+    chosen = METHODS[name]
+    if not bracket:
+        return MethodCall(chosen)
+    if not inside.endswith(")"):
+        raise WhenceError(f"method {text!r}: the bracket is not closed; write {name}(option=value)")
+    options = {}
+    for piece in filter(None, (p.strip() for p in inside[:-1].split(","))):
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or key not in chosen.options:
+            raise WhenceError(f"method {text!r}: {piece!r} is not one of its options{_near(key, chosen.options)}; "
+                              f"it takes {', '.join(f'{k}={v}' for k, v in chosen.options.items()) or 'none'}")
+        options[key] = _value(value)
+    return MethodCall(chosen, options)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,110 @@
+"""`Hits`: the training examples behind one answer, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich.table
+
+from whence.data.examples import Examples
+from whence.scores.matrix import Scores
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One training example and its score.
+
+    Attributes:
+        row: index among the training rows.
+        rank: 1 = the strongest proponent.
+        score: predicted change of the measurement, in the scores' unit.
+    """
+
+    row: int
+    rank: int
+    score: float
+    id: str
+    group: str | None
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Hits:
+    """All training examples ranked for one query: `hits[0]` is the strongest proponent, `hits[-1]` the opponent.
+
+    Attributes:
+        query: the one query, as `Examples` of length 1.
+        train: the training rows.
+        scores: scores [1, N].
+        value: the measurement of the query, such as its log-probability in nats.
+        greedy_matches: whether greedy decoding gives the response.
+    """
+
+    query: Examples
+    train: Examples
+    scores: Scores
+    value: float
+    greedy_matches: bool
+    _write: Callable[[str | Path], Path]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(-self.scores.values[0], kind="stable")
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def __getitem__(self, place: int) -> Hit:
+        row = int(self._order[place])
+        train = self.train
+        return Hit(row, place % len(self) + 1, float(self.scores.values[0, row]), train.ids[row], train.groups[row],
+                   train.prompts[row], train.responses[row])
+
+    def __iter__(self) -> Iterator[Hit]:
+        return (self[place] for place in range(len(self)))
+
+    def top(self, count: int = 10) -> list[Hit]:
+        """The strongest proponents, strongest first."""
+        return [self[place] for place in range(min(count, len(self)))]
+
+    def bottom(self, count: int = 10) -> list[Hit]:
+        """The strongest opponents, strongest first."""
+        return [self[-1 - place] for place in range(min(count, len(self)))]
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report of this query as one HTML file; returns its path."""
+        return self._write(path)
+
+    def to_json(self, count: int = 10) -> dict[str, Any]:
+        """Plain values: the query, what was measured, `count` proponents and opponents."""
+        return {
+            "prompt": self.query.prompts[0], "response": self.query.responses[0], "method": self.scores.method,
+            "unit": self.scores.unit, "log_prob_nats": self.value, "greedy_matches": self.greedy_matches,
+            "n_train": len(self), "facts": dict(self.scores.facts),
+            "proponents": [vars(hit) for hit in self.top(count)],
+            "opponents": [vars(hit) for hit in self.bottom(count)],
+        }
+
+    def to_rich(self, count: int = 10) -> rich.table.Table:
+        """A table for the terminal: proponents, then opponents."""
+        table = rich.table.Table(title=f"{self.scores.method}, score in {self.scores.unit}", title_justify="left")
+        for name, justify in (("rank", "right"), ("score", "right"), ("id", "left"), ("group", "left"),
+                              ("prompt", "left"), ("response", "left")):
+            table.add_column(name, justify=justify, max_width=48, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        groups = self.top(count), self.bottom(min(count, len(self) - count))[::-1]
+        for part in groups:
+            for hit in part:
+                table.add_row(str(hit.rank), f"{hit.score:+.3g}", hit.id, hit.group or "", _line(hit.prompt),
+                              _line(hit.response))
+            table.add_section()
+        return table
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,44 @@
+"""From scored queries to the page a person opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whence.methods.catalogue import BASELINES
+from whence.report.content import ReportContent
+from whence.report.page import write_report
+from whence.run.scored import Scored
+
+
+def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *, title: str, headline: str | None = None,
+                  answers: Sequence[str] | None = None, notes: Sequence[str] = ()) -> Path:
+    """Write the report of all queries under all methods.
+
+    Args:
+        headline: the method shown first; default the first that is no baseline.
+        answers: what the model itself says to each query, greedily.
+        notes: warnings that must be seen; those of the metric table are added.
+    """
+    labels = list(scored.scores)
+    baselines = tuple(label for label in labels if label.partition("(")[0] in BASELINES)
+    headline = headline or next((label for label in labels if label not in baselines), labels[0])
+    table = scored.table() if scored.labelled else None
+    shares = scored.block_scores(headline)
+    behaviours: list[dict[str, Any]] = []
+    for q in range(len(scored.queries)):
+        behaviour = {"log_prob_nats": float(scored.measured["values"][q]),
+                     "greedy_matches": bool(scored.measured["wrong_tokens"][q] == 0)}
+        behaviours.append(behaviour | ({"greedy": answers[q]} if answers else {}))
+    content = ReportContent(
+        title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
+        baselines=baselines, metrics=table.rows if table else None, chance=table.chance if table else None,
+        blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
+        behaviours=behaviours, notes=(*notes, *(table.notes if table else ())))
+    return write_report(content, path)
+
+
+def hits_report(scored: Scored, facts: Mapping[str, Any], path: str | Path) -> Path:
+    """Write the report of one traced answer."""
+    return scored_report(scored, facts, path, title="The training examples behind an answer")

@@ -1,0 +1,229 @@
+"""`Run`: a fine-tuned model with the data it was trained on; everything the user asks is asked of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from whence.base.errors import WhenceError
+from whence.base.files import read_json, write_json
+from whence.base.hashing import hash_json, hash_tensors
+from whence.data.encode import load_examples
+from whence.data.examples import Examples
+from whence.data.tokenizer import tokenizer_hash
+from whence.measure.measurement import LogProb, Measurement
+from whence.methods.catalogue import DEFAULT, hidden_keys, parse_calls
+from whence.methods.evidence import Evidence
+from whence.models.adapter import adapter_disabled
+from whence.models.blocks import select_blocks
+from whence.models.load import load_model
+from whence.run.collect import Subject, collect
+from whence.run.factors import Arrays, Factors
+from whence.run.hits import Hits
+from whence.run.report import hits_report
+from whence.run.scored import Scored
+from whence.scores.matrix import Scores
+from whence.sweep.sweep import Layout
+from whence.train.record import peak_memory, read_record
+
+
+class Run:
+    """A model, its tokenizer and its training examples.
+
+    Args:
+        model: a causal language model, with or without a LoRA adapter.
+        tokenizer: its tokenizer.
+        train: the training examples, or anything `whence.data.encode.load_examples` takes.
+        folder: where what is found is kept; None keeps it in memory.
+        encoding: how rows become tokens (`template`, `max_length`, `eos`), for queries given as text.
+        base: folder or name of the base model; only needed for representations of the base of a full fine-tune.
+        record: the contents of `run.json`.
+        blocks: patterns that choose the attributed blocks (see `whence.models.blocks.select_blocks`).
+        layout: batch size and padding; scores do not depend on it beyond rounding.
+        measurement: what is explained of a query; default the log-probability of its response, in nats.
+        memory: bytes that gradients may take at once; default half of what is free.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, train: object, *,
+                 folder: str | Path | None = None, encoding: Mapping[str, Any] | None = None,
+                 base: str | Path | None = None, record: Mapping[str, Any] | None = None,
+                 blocks: Sequence[str] | None = None, layout: Layout | None = None,
+                 measurement: Measurement | None = None, memory: int | None = None) -> None:
+        self.tokenizer, self.encoding = tokenizer, dict(encoding or {})
+        self.train = train if isinstance(train, Examples) else self.encode(train)
+        self.folder = Path(folder) if folder else None
+        self.record = dict(record or {})
+        self._base = base
+        self._memory: dict[str, Arrays] = {}
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self.subject = Subject(model, select_blocks(model, blocks), pad, layout or Layout(), measurement or LogProb(),
+                               self._base_model, memory)
+        self.timings: dict[str, float] = {}
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: torch.device | str | None = None, **options: Any) -> Run:
+        """Load the run that `whence train` left in `folder`; `options` as those of `Run`.
+
+        Raises:
+            WhenceError: no run, an unfinished one, or a base model, tokenizer or training data that are not
+                those the run was made with (told by content hash).
+        """
+        folder = Path(folder)
+        record = read_record(folder)
+        if record["status"] != "trained":
+            raise WhenceError(f"{folder}: the fine-tune is not finished (status {record['status']!r}); give the same "
+                              "`whence train` command again and it goes on where it stopped")
+        base = record["config"]["model"]
+        if (folder / "adapter").exists():
+            loaded = load_model(base, adapter=folder / "adapter", device=device)
+            _same(folder, "base model", record["hashes"]["base"], loaded.base_hash)
+        else:
+            loaded = load_model(folder / "model", device=device)
+        train = Examples.read_parquet(folder / "train.parquet")
+        _same(folder, "training data (train.parquet)", record["hashes"]["data"], train.content_hash)
+        _same(folder, "tokenizer", record["hashes"]["tokenizer"], tokenizer_hash(loaded.tokenizer))
+        data = record["config"]["data"]
+        encoding = {name: data[name] for name in ("template", "max_length", "eos") if name in data}
+        return cls(loaded.model, loaded.tokenizer, train, folder=folder, encoding=encoding, base=base, record=record,
+                   **options)
+
+    def encode(self, source: object, columns: Mapping[str, str] | None = None) -> Examples:
+        """Rows to examples, the way the training rows were encoded."""
+        return load_examples(source, self.tokenizer, columns=columns, **self.encoding)
+
+    def score(self, queries: object, methods: Sequence[str] | str = DEFAULT, *, name: str = "queries",
+              columns: Mapping[str, str] | None = None) -> Scored:
+        """Score every training row for every query with every method, after one sweep for all of them.
+
+        What is found on the way (Gram matrices, representations, scores) is kept in the run's folder, so a
+        killed call goes on where it stopped and a second method costs no second sweep.
+
+        Args:
+            queries: `Examples`, or anything `load_examples` takes.
+            methods: names such as `datainf` or `fisher(damping=1.0, scope=model)`, or `all`.
+            name: of this set of queries, under `scores/` in the run's folder.
+            columns: column names of the queries' file.
+
+        Raises:
+            WhenceError: unknown method or option; `name` already holds other queries; not finite gradients.
+        """
+        calls = parse_calls([methods] if isinstance(methods, str) else methods)
+        examples = queries if isinstance(queries, Examples) else self.encode(queries, columns)
+        place = self._place(name, examples)
+        start = time.perf_counter()
+        evidence, measured = self._evidence(examples, calls)
+        self.timings["sweep_seconds"] = time.perf_counter() - start
+        start = time.perf_counter()
+        scores: dict[str, Scores] = {}
+        for call in calls:
+            scores[str(call)] = call(evidence)
+            if place:
+                scores[str(call)].write(place / slug(str(call)))
+        self.timings["methods_seconds"] = time.perf_counter() - start
+        if place:
+            write_json(place / "about.json", {**self._identity(examples), "methods": list(scores),
+                                              "timings": self.timings, "peak_memory": peak_memory(self.device)})
+        return Scored(self.train, examples, scores, evidence, measured)
+
+    def trace(self, prompt: str, response: str, method: str = DEFAULT) -> Hits:
+        """The training examples behind `response` to `prompt`, ranked by one method."""
+        query = self.encode([{"prompt": prompt, "completion": response}])
+        evidence, measured = self._evidence(query, parse_calls([method]))
+        (call,) = parse_calls([method])
+        scores = call(evidence)
+        scored = Scored(self.train, query, {str(call): scores}, evidence, measured)
+        return Hits(query, self.train, scores, float(measured["values"][0]), bool(measured["wrong_tokens"][0] == 0),
+                    lambda path: hits_report(scored, self.facts(), path))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.subject.model.parameters()).device
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader needs to know of this run: model, data, blocks, hashes, timings, peak memory."""
+        blocks = self.subject.blocks
+        return {
+            **{key: self.record[key] for key in ("config", "objective", "counts", "hashes", "seeds", "machine", "final")
+               if key in self.record},
+            "attributed": {"blocks": len(blocks), "parameters": sum(block.parameters for block in blocks),
+                           "measurement": f"{self.subject.measurement.name} in {self.subject.measurement.unit}"},
+            "timings": {**self.record.get("timings", {}), **self.timings},
+            "peak_memory": peak_memory(self.device),
+        }
+
+    def _evidence(self, queries: Examples, calls: Sequence[Any]) -> tuple[Evidence, Arrays]:
+        identity = self._identity(queries)
+        store = self.folder if self.folder else self._memory
+        factors = Factors(store, hash_json({**identity, "queries": None, "measurement": None}), hash_json(identity))
+        if any(model == "base" for model, _, _ in hidden_keys(calls)) and not self.has_base:
+            raise WhenceError("repsim(model=base): the base model of this run is not known; give Run(base=PATH)")
+        return collect(self.subject, self.train, queries, calls, factors)
+
+    def _identity(self, queries: Examples) -> dict[str, Any]:
+        if not hasattr(self, "_weights_hash"):
+            self._weights_hash = hash_tensors(self.subject.model.state_dict().items())
+        layout = self.subject.layout
+        return {"weights": self._weights_hash, "train": self.train.content_hash, "queries": queries.content_hash,
+                "blocks": [block.name for block in self.subject.blocks],
+                "layout": [layout.batch_tokens, layout.batch_size, layout.side],
+                "measurement": self.subject.measurement.name}
+
+    def _place(self, name: str, queries: Examples) -> Path | None:
+        """The folder of this set of queries; made with its `queries.parquet` if new."""
+        if self.folder is None:
+            return None
+        place = self.folder / "scores" / name
+        about = place / "queries.json"
+        if about.exists() and read_json(about)["content_hash"] != queries.content_hash:
+            raise WhenceError(f"{place}: holds the scores of other queries; choose another name (--name)")
+        if not about.exists():
+            queries.write_parquet(place / "queries.parquet")
+            write_json(about, {"content_hash": queries.content_hash, **queries.summary()})
+        return place
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the model before the fine-tune can be had."""
+        return hasattr(self.subject.model, "disable_adapter") or self._base is not None
+
+    @contextmanager
+    def _base_model(self) -> Iterator[nn.Module]:
+        """The model before the fine-tune: the adapter switched off, or the base loaded from its folder."""
+        if hasattr(self.subject.model, "disable_adapter"):
+            with adapter_disabled(self.subject.model) as model:
+                yield model
+        else:
+            assert self._base is not None
+            loaded = load_model(self._base, device=self.device, dtype=next(self.subject.model.parameters()).dtype)
+            if self.record:
+                _same(Path(self._base), "base model", self.record["hashes"]["base"], loaded.base_hash)
+            yield loaded.model
+
+
+def slug(method: str) -> str:
+    """A folder name for a method: `fisher(damping=0.1, scope=model)` to `fisher-damping=0.1-scope=model`."""
+    return re.sub(r"[^\w.=]+", "-", method).strip("-")
+
+
+def _same(where: Path, what: str, stored: str, met: str) -> None:
+    if stored != met:
+        raise WhenceError(f"{where}: the {what} is not the one this run was made with (content hash stored {stored}, "
+                          f"met {met}); restore it, or train again")
+
+
+def read_scored(place: Path) -> tuple[Examples, dict[str, Scores]]:
+    """The queries and all scores stored under a run's `scores/NAME`, in the order they were asked for."""
+    about = read_json(place / "about.json")
+    return Examples.read_parquet(place / "queries.parquet"), {
+        method: Scores.read(place / slug(method)) for method in about["methods"]}
+
+

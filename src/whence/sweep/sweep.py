@@ -1,0 +1,146 @@
+"""THE pass over data: forward, measurement, backward to activations, and every block's (a, d) to the sinks.
+
+Cost: one forward and one backward to activations, plus what the sinks do; about 0.7 of a training epoch
+where the blocks are whole weight matrices (no weight gradient is formed), less where they are adapters of
+the upper layers (the graph starts at the lowest block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence.base.errors import WhenceError
+from whence.base.progress import track
+from whence.data.batch import Batch, PaddingSide, collate, plan_batches
+from whence.data.examples import Examples
+from whence.measure.measurement import LogProb, Measurement, greedy_matches
+from whence.models.blocks import Block
+from whence.sweep.capture import Captured, captured, frozen
+from whence.sweep.head import counted_positions, head_only_at
+
+
+@runtime_checkable
+class GradientSink(Protocol):
+    """Takes each block's share of each batch; rows come in sweep order."""
+
+    def update(self, share: Captured) -> None:
+        """Take in one block's (a, d) of one batch."""
+        ...
+
+    def finish(self, order: np.ndarray) -> None:
+        """The pass is over; `order[i]` is the example that stood at place i of the sweep."""
+        ...
+
+
+@runtime_checkable
+class HiddenSink(Protocol):
+    """Takes the hidden states of each batch."""
+
+    def update_hidden(self, batch: Batch, hidden: Sequence[Tensor]) -> None:
+        """`hidden[l]` is [B, T, width]: the embeddings at l = 0, then the output of each layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the pass saw of each example: its value and whether greedy decoding gives its response."""
+
+    values: np.ndarray  # float64 [N], in the measurement's unit
+    wrong_tokens: np.ndarray  # int64 [N], counted tokens that are not the greedy choice
+
+    @property
+    def matches(self) -> np.ndarray:
+        """bool [N], True where greedy decoding reproduces the response exactly."""
+        return self.wrong_tokens == 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How examples become batches. Scores do not depend on it, beyond rounding."""
+
+    batch_tokens: int = 4096
+    batch_size: int | None = None
+    side: PaddingSide = "right"
+
+
+def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), sinks: Sequence[GradientSink] = (),
+          hidden_sinks: Sequence[HiddenSink] = (), measurement: Measurement | None = None, pad_id: int = 0,
+          layout: Layout | None = None, what: str = "sweep") -> Measured:
+    """Pass once over `examples` and hand each block's `(a, d)` to every sink.
+
+    d is the gradient of the measurement (log-probability of the response unless told otherwise), so for the
+    default the handed-out gradients are those of the *negative* loss.
+
+    Args:
+        model: a causal language model; frozen and in evaluation mode for the pass.
+        examples: N examples.
+        blocks: the linear maps whose gradients are wanted; none for a forward-only pass.
+        sinks: receive `Captured` shares.
+        hidden_sinks: receive hidden states.
+        measurement: what is differentiated; default `LogProb()`.
+        pad_id: a token id to pad with (masked, so any valid id gives the same scores).
+        layout: batch size and padding side.
+        what: name on the progress bar.
+
+    Raises:
+        WhenceError: a value is NaN or infinite (names the example), or a block runs twice in a pass.
+    """
+    measurement, layout = measurement or LogProb(), layout or Layout()
+    plan = plan_batches(examples, layout.batch_tokens, layout.batch_size)
+    device = next(model.parameters()).device
+    values, wrong = [], []
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    head_captured = any(block.module is head for block in blocks)
+    start = 0
+
+    def receive(index: int, a: Tensor, d: Tensor) -> None:
+        share = Captured(index, a, d, slice(start, start + len(rows)), blocks[index].bias)
+        for sink in sinks:
+            sink.update(share)
+
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model))
+        stack.enter_context(torch.set_grad_enabled(bool(sinks)))
+        if sinks:
+            stack.enter_context(captured(model, blocks, receive))
+        for rows in track(plan, what, len(plan)):
+            batch = collate(examples, rows, pad_id, layout.side).to(device)
+            flat, targets, owners = counted_positions(batch)
+            with ExitStack() as narrow:
+                if head is not None and not head_captured:
+                    narrow.enter_context(head_only_at(model, flat))
+                output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                               position_ids=batch.position_ids, output_hidden_states=bool(hidden_sinks))
+            for hidden_sink in hidden_sinks:
+                hidden_sink.update_hidden(batch, output.hidden_states)
+            logits = output.logits.flatten(0, 1)
+            logits = logits if len(logits) == len(flat) else logits[flat]
+            value = measurement(logits, targets, owners, len(rows))
+            if sinks:
+                value.sum().backward()
+            with torch.no_grad():
+                values.append(value.detach())
+                wrong.append(greedy_matches(logits, targets, owners, len(rows)))
+            start += len(rows)
+    order = np.concatenate(plan)
+    for sink in sinks:
+        sink.finish(order)
+    return _measured(examples, order, torch.cat(values), torch.cat(wrong), measurement)
+
+
+def _measured(examples: Examples, order: np.ndarray, values: Tensor, wrong: Tensor,
+              measurement: Measurement) -> Measured:
+    back = np.argsort(order)
+    ordered = values.double().cpu().numpy()[back]
+    bad = np.flatnonzero(~np.isfinite(ordered))
+    if len(bad):
+        raise WhenceError(f"the {measurement.name} of example {examples.ids[bad[0]]!r} is {ordered[bad[0]]} "
+                          f"({len(bad)} of {len(ordered)} are not finite): check the weights and the data type")
+    return Measured(ordered, wrong.cpu().numpy()[back])

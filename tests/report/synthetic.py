@@ -1,0 +1,65 @@
+"""Made-up content for reports: random scores with a signal for rows of the query's group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from whence.data.examples import Examples
+from whence.report import ReportContent
+from whence.scores.matrix import Scores
+
+HEADLINE = "fisher(damping=0.1)"
+METHODS = (HEADLINE, "fisher(damping=1)", "datainf(damping=0.1)", "repsim(layer=-1,token=mean)", "bm25", "random")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def examples(count: int, what: str, words: int = 4) -> Examples:
+    """Rows of three groups whose prompt and response name them."""
+    return Examples(
+        ids=tuple(f"{what}-{i}" for i in range(count)),
+        groups=tuple("red green blue".split()[i % 3] for i in range(count)),
+        prompts=tuple(f"prompt of {what} {i}" + " word" * words for i in range(count)),
+        responses=tuple(f"response of {what} {i}" for i in range(count)),
+        tokens=tuple(np.arange(4) for _ in range(count)),
+        is_response=tuple(np.array([False, False, True, True]) for _ in range(count)),
+        truncated=tuple(i == 1 for i in range(count)),
+    )
+
+
+def content(n_queries: int = 5, n_train: int = 30, methods: Sequence[str] = METHODS, words: int = 4,
+            n_blocks: int = 6, **changes: Any) -> ReportContent:
+    """A whole report; every part can be replaced by name."""
+    rng = np.random.default_rng(0)
+    train, queries = examples(n_train, "train", words), examples(n_queries, "query", words)
+    same = np.array(queries.groups)[:, None] == np.array(train.groups)[None]
+    scores = {label: Scores(0.5 * same + 0.3 * rng.standard_normal(same.shape), label, facts={"damping": 0.1})
+              for label in methods}
+    mixture = rng.dirichlet(np.ones(n_blocks))
+
+    def block_scores(q: int, rows: Sequence[int]) -> np.ndarray:
+        return scores[methods[0]].values[q, list(rows)][:, None] * mixture
+
+    metrics = {label: {"acc": Estimate(0.3 + 0.1 * m, 0.25 + 0.1 * m, 0.35 + 0.1 * m, n_queries),
+                       "hub_top1_share": Estimate(0.9 - 0.1 * m, 0.8 - 0.1 * m, 1 - 0.1 * m, n_queries)}
+               for m, label in enumerate(methods[:5])}
+    parts: dict[str, Any] = {
+        "title": "A made-up run", "facts": {"n_used": n_train, "model": {"name": "tiny", "rope": {"theta": 1e4}}},
+        "train": train, "queries": queries, "scores": scores, "headline": methods[0],
+        "baselines": tuple(label for label in methods if label in ("bm25", "random")), "metrics": metrics,
+        "chance": {"acc": 0.33}, "blocks": tuple(f"layers.{b // 2}.part{b % 2}" for b in range(n_blocks)),
+        "block_scores": block_scores, "notes": ("look out",),
+        "behaviours": [{"log_prob_nats": -1.5 - q, "greedy": f"answer {q}", "greedy_matches": q == 0}
+                       for q in range(n_queries)],
+    }
+    return ReportContent(**(parts | changes))

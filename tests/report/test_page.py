@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report.synthetic import content
+from whence.base.errors import WhenceError
+from whence.report import MAX_BYTES, to_html, write_report
+
+EVIL = "</script><img onerror=alert(1) src=x><!--<script>alert(2)//"
+
+
+class Elements(HTMLParser):
+    """Names and attributes of all elements, and the text of the data element."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.data = ""
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id") == "data"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        self.data += data if self._inside else ""
+
+
+def test_the_page_refers_to_nothing_outside_itself() -> None:
+    page = to_html(content())
+    assert not re.search(r"https?://|\bsrc=|@import|url\((?!#)|xmlns", page)
+    for tag, attributes in Elements(page).seen:
+        for name in ("href", "action", "srcset", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:,")), (tag, attributes)
+
+
+def test_the_page_is_the_same_every_time() -> None:
+    assert to_html(content()) == to_html(content())
+
+
+def test_text_from_data_is_never_markup() -> None:
+    made = content()
+    hostile = (EVIL,) * 30
+    train = dataclasses.replace(made.train, prompts=hostile, responses=hostile, groups=hostile)
+    queries = dataclasses.replace(made.queries, prompts=hostile[:5], ids=tuple(f"{EVIL}{q}" for q in range(5)))
+    label = f"m({EVIL})"
+    page = to_html(content(
+        train=train, queries=queries, title=EVIL, notes=(EVIL,), facts={EVIL: EVIL, "nest": {EVIL: {EVIL: EVIL}}},
+        scores={label: made.scores[made.headline]}, headline=label, baselines=(label,), chance={EVIL: 0.5},
+        metrics={label: {EVIL: made.metrics["bm25"]["acc"]}},  # type: ignore[index]
+        blocks=(EVIL,), block_scores=lambda q, rows: np.ones((len(rows), 1)), behaviours=[{EVIL: EVIL}] * 5))
+    elements = Elements(page)
+    assert "img" not in {tag for tag, _ in elements.seen}
+    assert sum(tag == "script" for tag, _ in elements.seen) == 2
+    assert not [attributes for _, attributes in elements.seen if any(name.startswith("on") for name in attributes)]
+    assert json.loads(elements.data)["queries"][0]["prompt"] == [EVIL, 0]
+
+
+def test_a_large_study_fits_and_says_what_is_left_out(tmp_path: Path) -> None:
+    methods = [f"family{m // 5}(damping={m % 5})" for m in range(25)]
+    path = write_report(content(200, 900, methods=methods, words=80, metrics=None), tmp_path / "report.html")
+    page = path.read_text(encoding="utf-8")
+    data = json.loads(Elements(page).data)
+    assert MAX_BYTES * 0.9 < path.stat().st_size <= MAX_BYTES
+    assert 20 < data["shown"] < 200
+    assert f"{data['shown']} of 200 queries are shown" in page
+    assert f"with {data['hits']} hits a list" in page
+
+
+def test_an_impossible_limit_leaves_the_old_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(WhenceError, match="allow more bytes"):
+        write_report(content(), path, max_bytes=20_000)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_without_labels_or_blocks_is_whole() -> None:
+    page = to_html(content(metrics=None, chance=None, blocks=(), block_scores=None, behaviours=None, notes=(),
+                           baselines=(), facts={}))
+    assert 'id="metrics"' not in page
+    assert page.count("<figure") == 3
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
+    made = content()
+    broken = dataclasses.replace(made.queries, prompts=("\ud800 half",) * 5)
+    assert write_report(content(queries=broken), tmp_path / "r.html").stat().st_size > 0
+
+
+def test_units_signs_and_notes_are_said() -> None:
+    page = to_html(content())
+    for words in ("Positive = proponent", "Negative = opponent", "nats", "look out", "baseline", "chance"):
+        assert words in page
