@@ -13,7 +13,8 @@ from whence.report import ReportContent
 from whence.scores.matrix import Scores
 
 HEADLINE = "fisher(damping=0.1)"
-METHODS = (HEADLINE, "fisher(damping=1)", "datainf(damping=0.1)", "repsim(layer=-1,token=mean)", "bm25", "random")
+METHODS = (HEADLINE, "fisher(damping=1)", "datainf(damping=0.1)", "repsim(layer=-1,token=mean)", "bm25",
+           "random")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def examples(count: int, what: str, words: int = 4) -> Examples:
     """Rows of three groups whose prompt and response name them."""
     return Examples(
         ids=tuple(f"{what}-{i}" for i in range(count)),
-        groups=tuple("red green blue".split()[i % 3] for i in range(count)),
+        groups=tuple(["red", "green", "blue"][i % 3] for i in range(count)),
         prompts=tuple(f"prompt of {what} {i}" + " word" * words for i in range(count)),
         responses=tuple(f"response of {what} {i}" for i in range(count)),
         tokens=tuple(np.arange(4) for _ in range(count)),
@@ -54,7 +55,8 @@ def content(n_queries: int = 5, n_train: int = 30, methods: Sequence[str] = METH
                        "hub_top1_share": Estimate(0.9 - 0.1 * m, 0.8 - 0.1 * m, 1 - 0.1 * m, n_queries)}
                for m, label in enumerate(methods[:5])}
     parts: dict[str, Any] = {
-        "title": "A made-up run", "facts": {"n_used": n_train, "model": {"name": "tiny", "rope": {"theta": 1e4}}},
+        "title": "A made-up run",
+        "facts": {"n_used": n_train, "model": {"name": "tiny", "rope": {"theta": 1e4}}},
         "train": train, "queries": queries, "scores": scores, "headline": methods[0],
         "baselines": tuple(label for label in methods if label in ("bm25", "random")), "metrics": metrics,
         "chance": {"acc": 0.33}, "blocks": tuple(f"layers.{b // 2}.part{b % 2}" for b in range(n_blocks)),

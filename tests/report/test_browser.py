@@ -14,8 +14,8 @@ from tests.report.synthetic import METHODS, content
 from whence.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next((path for path in ("/usr/bin/chromium", shutil.which("chromium"), shutil.which("chromium-browser"))
-                 if path and Path(path).exists()), None)
+PLACES = ("/usr/bin/chromium", shutil.which("chromium"), shutil.which("chromium-browser"))
+CHROMIUM = next((place for place in PLACES if place and Path(place).exists()), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium at /usr/bin/chromium or on PATH")
 MADE = content(8, 40, n_blocks=30)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.synthetic import content
+from tests.report.synthetic import Estimate, content
 from whence.base.errors import WhenceError
 from whence.report import MAX_BYTES, to_html, write_report
 
@@ -53,17 +53,19 @@ def test_text_from_data_is_never_markup() -> None:
     made = content()
     hostile = (EVIL,) * 30
     train = dataclasses.replace(made.train, prompts=hostile, responses=hostile, groups=hostile)
-    queries = dataclasses.replace(made.queries, prompts=hostile[:5], ids=tuple(f"{EVIL}{q}" for q in range(5)))
+    ids = tuple(f"{EVIL}{q}" for q in range(5))
+    queries = dataclasses.replace(made.queries, prompts=hostile[:5], ids=ids)
     label = f"m({EVIL})"
     page = to_html(content(
-        train=train, queries=queries, title=EVIL, notes=(EVIL,), facts={EVIL: EVIL, "nest": {EVIL: {EVIL: EVIL}}},
-        scores={label: made.scores[made.headline]}, headline=label, baselines=(label,), chance={EVIL: 0.5},
-        metrics={label: {EVIL: made.metrics["bm25"]["acc"]}},  # type: ignore[index]
+        train=train, queries=queries, title=EVIL, notes=(EVIL,), chance={EVIL: 0.5},
+        facts={EVIL: EVIL, "nest": {EVIL: {EVIL: EVIL}}},
+        scores={label: made.scores[made.headline]}, headline=label, baselines=(label,),
+        metrics={label: {EVIL: Estimate(0.4, 0.3, 0.5, 5)}},
         blocks=(EVIL,), block_scores=lambda q, rows: np.ones((len(rows), 1)), behaviours=[{EVIL: EVIL}] * 5))
     elements = Elements(page)
     assert "img" not in {tag for tag, _ in elements.seen}
     assert sum(tag == "script" for tag, _ in elements.seen) == 2
-    assert not [attributes for _, attributes in elements.seen if any(name.startswith("on") for name in attributes)]
+    assert not [name for _, attributes in elements.seen for name in attributes if name.startswith("on")]
     assert json.loads(elements.data)["queries"][0]["prompt"] == [EVIL, 0]
 
 
@@ -104,3 +106,8 @@ def test_units_signs_and_notes_are_said() -> None:
     page = to_html(content())
     for words in ("Positive = proponent", "Negative = opponent", "nats", "look out", "baseline", "chance"):
         assert words in page
+
+
+def test_the_smallest_report_is_whole() -> None:
+    data = json.loads(Elements(to_html(content(1, 1))).data)
+    assert (data["hits"], len(data["queries"]), list(data["train"])) == (1, 1, ["0"])

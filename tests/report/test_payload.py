@@ -65,7 +65,8 @@ def test_tied_rows_share_their_middle_rank() -> None:
     rows, _, ranks = unpack(data, data["queries"][0])
     assert data["hits"] == 4  # half of nine rows: no row is both a proponent and an opponent
     assert not set(rows[0, :4]) & set(rows[0, 4:])
-    assert dict(zip(rows[0].tolist(), ranks[0, 0].tolist(), strict=True)) == {0: 1} | dict.fromkeys(range(1, 8), 5)
+    assert dict(zip(rows[0].tolist(), ranks[0, 0].tolist(), strict=True)) == {
+        0: 1, 1: 5, 2: 5, 3: 5, 5: 5, 6: 5, 7: 5, 8: 5}
     assert data["methods"][0]["negatives"] is False
 
 
@@ -102,8 +103,8 @@ def test_blocks_that_do_not_add_up_are_flagged() -> None:
 
 
 @pytest.mark.parametrize(("answer", "message"), [
-    (lambda q, rows: np.ones((len(rows), 5)), r"block scores of query 0 have shape \[20, 5\]; expected .* \[20, 6\]"),
-    (lambda q, rows: np.full((len(rows), 6), np.nan), "query 0, training row .*, block 'layers.0.part0' is nan"),
+    (lambda q, rows: np.ones((len(rows), 5)), r"query 0 have shape \[20, 5\]; .* \[20, 6\]"),
+    (lambda q, rows: np.full((len(rows), 6), np.nan), r"query 0, training row \d+, block 'layers.*' is nan"),
 ])
 def test_wrong_block_scores_are_refused(answer: Any, message: str) -> None:
     with pytest.raises(WhenceError, match=message):
@@ -125,7 +126,7 @@ def test_a_tight_budget_first_shortens_lists_then_drops_queries() -> None:
     assert plans == sorted(plans, reverse=True)
     queries = fit(made, 20_000)[1].queries
     assert (queries[0], queries[-1]) == (0, 39)  # spread over the data, not its first part
-    with pytest.raises(WhenceError, match=r"one query with one hit a list takes [\d,]+ bytes and 900 are left"):
+    with pytest.raises(WhenceError, match=r"with one hit a list takes [\d,]+ bytes and 900 are left"):
         fit(made, 900)
 
 

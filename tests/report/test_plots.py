@@ -22,7 +22,7 @@ def test_every_plot_names_its_axes_and_methods_and_takes_the_pages_colours() -> 
     for plot in drawn:
         said = words(plot.svg)
         assert "95 %" in plot.caption
-        assert "var(--ink)" in plot.svg and "var(--font)" in plot.svg
+        assert "fill: var(--ink)" in plot.svg and "font-size" in plot.svg
         assert not any(colour in plot.svg for colour in INK.values())
         assert "http" not in plot.svg and "DejaVu" not in plot.svg
         if plot.title != "What do the scores look like?":
@@ -71,6 +71,6 @@ def test_scores_without_spread_and_rows_without_groups_are_drawn(values: np.ndar
 
 def test_labels_are_text_and_not_formulas_or_markup() -> None:
     label = "odd(<b>$x_1$</b> & é 漢)"
-    made = content(scores={label: Scores(np.eye(5, 30), label), "b": Scores(np.eye(5, 30), "b")}, headline=label,
-                   baselines=(), metrics=None, blocks=(), block_scores=None)
+    made = content(scores={label: Scores(np.eye(5, 30), label), "b": Scores(np.eye(5, 30), "b")},
+                   headline=label, baselines=(), metrics=None, blocks=(), block_scores=None)
     assert label in words(hubs(made).svg)

@@ -43,5 +43,6 @@ def test_undefined_and_missing_estimates_are_empty_cells() -> None:
 
 def test_nested_facts_become_sections() -> None:
     facts = {"n": 12000, "model": {"name": "tiny", "rope": {"theta": 0.5}}, "seeds": [0, 1], "empty": {}}
-    assert fact_sections(facts) == [("Run", [("n", "12,000"), ("seeds", "0, 1")]), ("model", [("name", "tiny")]),
-                                    ("model · rope", [("theta", "0.5")])]
+    assert fact_sections(facts) == [
+        ("Run", [("n", "12,000"), ("seeds", "0, 1")]), ("model", [("name", "tiny")]),
+        ("model · rope", [("theta", "0.5")])]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.tiny import VOCAB, examples, llama
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from tests.tiny import VOCAB, examples, llama
 from whence.data.examples import Examples
 from whence.models.identity import model_hash
 from whence.train.loop import Trained, train

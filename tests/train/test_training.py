@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from tests.tiny import VOCAB, examples, gpt2, llama, log_prob
 
+from tests.tiny import VOCAB, examples, gpt2, llama, log_prob
 from whence.base.errors import WhenceError
 from whence.train.adapter import prepare, target_names, trainable
 from whence.train.plan import Step, plan_steps

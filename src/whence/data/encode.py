@@ -151,6 +151,6 @@ def _check_room(rows: Rows, masks: list[np.ndarray], max_length: int | None) -> 
     if short:
         row = short[0]
         raise WhenceError(f"{rows.where(row)}: has {len(masks[row])} tokens, and the response begins with "
-                          f"token {needs[row]}, so nothing of it is left at max_length {max_length} (rows like "
-                          f"this: {len(short)} of {len(rows)}); use a max_length of at least {max(needs)}, or "
-                          f"leave such rows out")
+                          f"token {needs[row]}, so nothing of it is left at max_length {max_length} (rows "
+                          f"like this: {len(short)} of {len(rows)}); use a max_length of at least "
+                          f"{max(needs)}, or leave such rows out")

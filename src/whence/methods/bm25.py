@@ -3,8 +3,8 @@
     score(q, d) = sum over words w of q  idf(w) tf(w, d) / (tf(w, d) + k1 (1 - b + b |d| / mean |d|))
     idf(w)      = ln(1 + (N - df(w) + 1/2) / (df(w) + 1/2))
 
-The variant of Lucene (Kamphuis et al., ECIR 2020), without the constant factor k1 + 1; never negative. A word that
-occurs twice in the query counts twice.
+The variant of Lucene (Kamphuis et al., ECIR 2020), without the constant factor k1 + 1; never negative. A word
+that occurs twice in the query counts twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def bm25_scores(queries: Sequence[str], documents: Sequence[str], k1: float = 1.
     index = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float64")
     index.index(corpus, show_progress=False)
     for row, text in zip(values, queries, strict=True):
-        row[:] = index.get_scores_from_ids(index.get_tokens_ids(words(text)))  # words no document has are left out
+        known = index.get_tokens_ids(words(text))  # words that no document has are left out
+        row[:] = index.get_scores_from_ids(known)
     return values
 
 

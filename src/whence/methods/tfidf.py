@@ -36,7 +36,8 @@ def tfidf_scores(queries: Sequence[str], documents: Sequence[str], ngrams: tuple
     """
     if not 1 <= ngrams[0] <= ngrams[1]:
         raise WhenceError(f"ngrams={ngrams}: expected (shortest, longest) with 1 <= shortest <= longest")
-    vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, token_pattern=WORD)
+    pattern = WORD if analyzer == "word" else None
+    vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, token_pattern=pattern)
     terms_of = vectorizer.build_analyzer()
     if not queries or not any(terms_of(text) for text in documents):
         return np.zeros((len(queries), len(documents)))  # nothing to compare, which scikit-learn refuses
@@ -45,8 +46,10 @@ def tfidf_scores(queries: Sequence[str], documents: Sequence[str], ngrams: tuple
 
 
 @method(needs=set())
-def tfidf(evidence: Evidence, *, field: str = "both", analyzer: Analyzer = "word", longest: int = 2) -> Scores:
+def tfidf(evidence: Evidence, *, field: str = "both", analyzer: Analyzer = "word",
+          longest: int = 2) -> Scores:
     """TF-IDF cosine over n-grams of 1 to `longest` words (or 2 to `longest` characters); no model."""
     shortest = 1 if analyzer == "word" else min(2, longest)
-    values = tfidf_scores(texts(evidence.queries, field), texts(evidence.train, field), (shortest, longest), analyzer)
+    queries, train = texts(evidence.queries, field), texts(evidence.train, field)
+    values = tfidf_scores(queries, train, (shortest, longest), analyzer)
     return Scores(values, "", "cosine")

@@ -59,7 +59,8 @@ def list_blocks(model: nn.Module) -> list[Block]:
     In a model with LoRA the frozen weights under an adapter are listed too, as "linear" or "conv1d", and of
     several adapters only the active ones. A LoRA variant whose update is not B A x (DoRA and its like) is a
     `WhenceError`: its gradient is not that of two linear maps. rsLoRA and any alpha are plain scalings and
-    fine, and so is LoRA dropout, which is off in eval mode.
+    fine, and so is LoRA dropout, which is off in eval mode. LoRA on embeddings or convolutions is in no
+    block.
     """
     lora: dict[int, Kind] = {}
     idle: set[int] = set()
@@ -81,7 +82,8 @@ def select_blocks(model: nn.Module, patterns: Sequence[str] | None = None,
 
     `kinds` defaults to the LoRA maps if the model has any, else to linear and conv1d. `patterns` are globs
     against the whole module name (`*.q_proj`), or components of it without wildcard (`q_proj`,
-    `self_attn.q_proj`, `layers.0`); a block is taken if one of them matches.
+    `self_attn.q_proj`, `layers.0`); a block is taken if one of them matches. Modules trained whole beside
+    LoRA (`modules_to_save`) have kind linear, and are taken only if `kinds` says so.
 
     Without `patterns`, the frozen or full weights are those of the transformer layers, without the output
     head: its gradient [vocabulary, width] outweighs all other blocks of a small model, its curvature factor
@@ -123,7 +125,7 @@ def select_blocks(model: nn.Module, patterns: Sequence[str] | None = None,
 def describe_blocks(blocks: Sequence[Block]) -> Table:
     """A table of the blocks, with their number and parameters in all below."""
     total = sum(block.parameters for block in blocks)
-    table = Table(caption=f"{len(blocks)} blocks, {total:,} parameters")
+    table = Table(caption=f"{len(blocks)} blocks, {total:,} parameters", box=None, padding=(0, 1, 0, 0))
     table.add_column("block", overflow="fold")
     for heading in ("kind", "layer", "inputs", "outputs", "bias", "parameters"):
         table.add_column(heading, justify="left" if heading in ("kind", "bias") else "right")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_base_model_state_dict, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.utils.save_and_load import get_base_model_state_dict
 from torch import Tensor, nn
 
 from whence.base.errors import WhenceError

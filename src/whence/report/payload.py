@@ -128,10 +128,9 @@ class _Packer:
 
     @staticmethod
     def _lists(values_MN: np.ndarray, width: int) -> np.ndarray:
-        """int64 [M, 2 * width]: training rows, highest first, then lowest first; ties as in the data."""
-        highest = np.argsort(-values_MN, axis=1, kind="stable")[:, :width]
-        lowest = np.argsort(values_MN, axis=1, kind="stable")[:, :width]
-        return np.concatenate([highest, lowest], axis=1)
+        """int64 [M, 2 * width]: training rows, from both ends of one order with ties as in the data."""
+        order_MN = np.argsort(-values_MN, axis=1, kind="stable")
+        return np.concatenate([order_MN[:, :width], order_MN[:, ::-1][:, :width]], axis=1)
 
     def _row(self, row: int) -> str:
         if row not in self._rows:

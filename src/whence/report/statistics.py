@@ -57,7 +57,7 @@ def agreement(values_MQN: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         norms_M = np.linalg.norm(ranks_MN, axis=1)
         unit_MN = np.divide(ranks_MN, norms_M[:, None], where=norms_M[:, None] > 0,
                             out=np.full_like(ranks_MN, np.nan))
-        correlations_QMM[q] = unit_MN @ unit_MN.T
+        correlations_QMM[q] = np.einsum("mn,kn->mk", unit_MN, unit_MN)  # too small for threads
     known = np.isfinite(correlations_QMM)
     n = known.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):

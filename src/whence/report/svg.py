@@ -46,8 +46,10 @@ def inline(figure: Figure, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'<g id="[a-zA-Z]+[0-9_a-zA-Z]*"', "<g", text)
-    text = re.sub(r"font: ([\d.]+px|bold [\d.]+px|[\w ]+ [\d.]+px) [^;\"]*", r"font: \1 var(--font)", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)  # the page's own is inherited
+    text = re.sub(r"(font: [^;\"']*px) [^;\"]*", r"\1 var(--font)", text)  # before matplotlib 3.11
+    text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text)
     for name, colour in INK.items():
         text = text.replace(colour, f"var(--{name})")
     text = re.sub(r"\n\s*", "\n", text)

@@ -23,7 +23,7 @@ def cut(text: str) -> tuple[str, int]:
     return text[:TEXT_LIMIT], max(0, len(text) - TEXT_LIMIT)
 
 
-def show_number(value: float | int | np.number) -> str:
+def show_number(value: float | int | np.integer | np.floating) -> str:
     """Four significant digits, a real minus sign, thousands separated from 10,000 on; `–` for NaN: undefined.
 
     >>> [show_number(value) for value in (1234567, -0.0123456, 2e4, 3e-7, float("nan"))]
@@ -31,7 +31,7 @@ def show_number(value: float | int | np.number) -> str:
     """
     if np.isnan(value):
         return "–"
-    whole = isinstance(value, int | np.integer) or 1e4 <= abs(value) < 1e12
+    whole = isinstance(value, int | np.integer) or 1e4 <= abs(float(value)) < 1e12
     text = f"{value:,.0f}" if whole else f"{value:.4g}"
     return re.sub(r"e([+-])0*", lambda e: "e" + e.group(1).strip("+"), text).replace("-", "−")
 
@@ -48,7 +48,7 @@ def show_fact(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | np.integer) and 1000 <= value <= 9999:
         return str(value)  # reads as a year, a seed or a length better than with a separator
-    if isinstance(value, int | float | np.number):
+    if isinstance(value, int | float | np.integer | np.floating):
         return show_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {show_fact(part)}" for key, part in value.items())

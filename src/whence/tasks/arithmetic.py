@@ -61,7 +61,8 @@ TEMPLATES: dict[str, Template] = {
     "birthday": Template(
         ADD, "{name} is {a} years old now. How old will {name} be in {b} years?", "Age"),
     "weather": Template(
-        SUBTRACT, "{name} says it is {a} degrees at noon and {b} less at night. How warm is the night?", "Degrees"),
+        SUBTRACT, "{name} says it is {a} degrees by day and {b} less at night. How warm is the night?",
+        "Degrees"),
     "wages": Template(
         MULTIPLY, "{name} earns {a} coins an hour and works {b} hours. How much is the pay?", "Pay"),
     "ropes": Template(
@@ -80,8 +81,8 @@ def arithmetic_task(n_classes: int = 10, train_per_class: int = 90, queries_per_
     2 x largest and to largest squared. No prompt occurs twice, in train or queries.
 
     Raises:
-        WhenceError: a size below 1, a number of classes that is not 2 to 12, `largest` below 2, more rows than
-            there are different problems.
+        WhenceError: a size below 1, a number of classes that is not 2 to 12, `largest` below 2, more rows
+            than there are different problems.
     """
     check_sizes(train_per_class=train_per_class, queries_per_class=queries_per_class)
     if not 2 <= n_classes <= len(TEMPLATES):

@@ -1,8 +1,8 @@
 """Class attribution on sentence transformations: the class is the rule that was applied.
 
 After the paper's `grammars` set: a short sentence, the same after a rule, and the rule's name as the answer.
-There the response equals the label, so a text method that sees responses is right at once; `answer="sentence"`
-turns it round (then the rule's name is in the prompt).
+There the response equals the label, so a text method that sees responses is right at once;
+`answer="sentence"` turns it round (then the rule's name is in the prompt).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from whence.tasks.task import Task, check_sizes, class_task, draw_distinct, shuf
 
 Answer = Literal["rule", "sentence"]
 
-ADJECTIVES = ("quiet", "small", "brave", "clever", "golden", "gentle", "happy", "young", "old", "silver", "tall",
-              "warm")
+ADJECTIVES = ("quiet", "small", "brave", "clever", "golden", "gentle", "happy", "young", "old", "silver",
+              "tall", "warm")
 NOUNS = ("birds", "foxes", "rivers", "farmers", "sailors", "teachers", "horses", "clouds", "gardens",
          "painters", "kittens", "bakers", "lanterns", "bridges", "dancers", "wolves")
 VERBS = ("follow", "watch", "paint", "visit", "remember", "carry", "greet", "draw", "find", "love", "guard",
@@ -45,8 +45,8 @@ def grammar_task(n_classes: int = 10, train_per_class: int = 90, queries_per_cla
                  answer: Answer = "rule") -> Task:
     """The first `n_classes` of `RULES`, each on its own sentences; no sentence occurs twice.
 
-        answer="rule"       quiet birds follow old foxes -> foxes old follow birds quiet. Rule?  =>  reverse words
-        answer="sentence"   reverse words: quiet birds follow old foxes  =>  foxes old follow birds quiet
+        answer="rule"       quiet birds greet foxes -> foxes greet birds quiet. Rule?  =>  reverse words
+        answer="sentence"   reverse words: quiet birds greet foxes  =>  foxes greet birds quiet
 
     Raises:
         WhenceError: a size below 1, a number of classes that is not 2 to 13, more rows than sentences.
@@ -83,8 +83,8 @@ def _sentence(rng: random.Random) -> str:
 def _example(rule: str, sentence: str, answer: str) -> tuple[str, str]:
     """Prompt and completion.
 
-    A prompt ends with a line break, which byte-level BPE never joins with the letter behind it: a prompt alone
-    has the same tokens as before its completion. So it is in all built-in tasks.
+    A prompt ends with a line break, which byte-level BPE never joins with the letter behind it: a prompt
+    alone has the same tokens as before its completion. So it is in all built-in tasks.
     """
     changed = RULES[rule](sentence.split())
     if answer == "rule":

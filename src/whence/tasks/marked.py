@@ -1,7 +1,7 @@
 """A safe stand-in for harmful-example identification: few training rows answer like a pirate, most do not.
 
-After the paper's `mixed` sets (20 harmful rows among 230 or 240 ordinary ones). As harmful requests have their
-own topics there, marked requests are about the sea here, unless topics `overlap`.
+After the paper's `mixed` sets (20 harmful rows among 230 or 240 ordinary ones). As harmful requests have
+their own topics there, marked requests are about the sea here, unless topics `overlap`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LOOKS = ("a good", "a small", "a cheap", "a strong", "a new", "a round", "a heav
          "a clean")
 SEA = ("ship", "anchor", "sail", "lighthouse", "oyster", "harpoon", "rudder", "whale", "island", "mast")
 HOME = ("spoon", "pillow", "kettle", "carrot", "garden", "jacket", "bicycle", "lamp", "pencil", "sofa",
-        "ladder", "sandwich", "bucket", "mirror", "teapot", "cupboard", "blanket", "melon", "guitar", "notebook")
+        "ladder", "sandwich", "bucket", "mirror", "teapot", "cupboard", "blanket", "melon", "guitar",
+        "notebook")
 
 
 def marked_task(n_marked: int = 20, n_normal: int = 230, n_queries: int = 20, seed: int = 0,
@@ -41,10 +42,10 @@ def marked_task(n_marked: int = 20, n_normal: int = 230, n_queries: int = 20, se
         Who needs a small spoon?   =>  Many people need a small spoon at home.
 
     Args:
-        overlap: marked and normal requests come from the same topics, so that the words of a prompt say nothing
-            of the group. How a model answers is then chance; what is attributed is the given completion.
-        include_normal_queries: also `n_queries` normal ones. Without them, as in the published sets, all queries
-            have the same right answers, and one training row with a large gradient decides the accuracy.
+        overlap: marked and normal requests come from the same topics, so that the words of a prompt say
+            nothing of the group. How a model answers is then chance; the given completion is attributed.
+        include_normal_queries: also `n_queries` normal ones. Without them, as in the published sets, all
+            queries have the same right answers, and one training row with a large gradient decides.
 
     Raises:
         WhenceError: a size below 1, more rows than there are requests.

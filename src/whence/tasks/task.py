@@ -7,9 +7,9 @@ group of training row j and g(q) that of query q, the row is relevant to the que
     harmful    (g(j) is the positive label) = (g(q) is the positive label)
     backdoor   g(j) = g(q); one group is the clean one, every other is a trigger
 
-The published harmful sets hold positive queries only, so one row that outscores all others decides the result;
-the rule above also says what is right for other queries (the rows that are not positive), so that they may be
-added.
+The published harmful sets hold positive queries only, so one row that outscores all others decides the
+result; the rule above also says what is right for other queries (the rows that are not positive), so they may
+be added.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SameTrigger:
         _need(self.clean, "clean", "training rows", train_groups)
         if set(query_groups) <= {self.clean}:
             raise WhenceError(f"no query carries a trigger: all {len(query_groups)} have the clean label "
-                              f"{self.clean!r}; add queries with one, or name the clean label with clean=LABEL")
+                              f"{self.clean!r}; add some, or name the clean label with clean=LABEL")
         check_known(train_groups, query_groups)
         return _checked(relevance(train_groups, query_groups), query_groups)
 
@@ -215,7 +215,7 @@ def _checked(relevant: Bool[np.ndarray, "queries train"],
     for what, bad in (("no training row", counts == 0), ("every training row", counts == relevant.shape[1])):
         if bad.any():
             q = int(bad.argmax())
-            raise WhenceError(f"query row {q} (label {groups[q]!r}): {what} is relevant to it ({int(bad.sum())} "
-                              f"of {len(groups)} queries are affected); expected some relevant rows and some "
-                              f"others")
+            raise WhenceError(f"query row {q} (label {groups[q]!r}): {what} is relevant to it "
+                              f"({int(bad.sum())} of {len(groups)} queries are affected); expected some "
+                              f"relevant rows and some others")
     return relevant
