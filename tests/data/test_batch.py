@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whence.base.errors import WhenceError
 from whence.data.batch import IGNORE, PaddingSide, collate, plan_batches
 from whence.data.examples import Examples
 
@@ -36,6 +37,13 @@ def test_every_row_stands_in_one_batch_within_the_limits(lengths: list[int], bat
 def test_batches_are_as_full_as_the_limits_let_them_be() -> None:
     plan = plan_batches(of_lengths([5, 2, 5, 2, 2]), batch_tokens=10)
     assert [rows.tolist() for rows in plan] == [[0, 2], [1, 3, 4]]
+
+
+@pytest.mark.parametrize("limits", [{"batch_size": 0}, {"batch_size": -3}, {"batch_tokens": 0}, {"batch_tokens": -1}])
+def test_a_limit_below_one_is_refused(limits: dict[str, int]) -> None:
+    ((name, limit),) = limits.items()
+    with pytest.raises(WhenceError, match=f"{name}={limit}: expected at least 1"):
+        plan_batches(of_lengths([3, 2]), **limits)
 
 
 @pytest.mark.parametrize(("side", "ids", "positions"), [

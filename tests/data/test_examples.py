@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from whence.base.errors import WhenceError
@@ -77,3 +79,18 @@ def test_what_cannot_be_is_refused() -> None:
         replace(three(), ids=("a", "b", "a"))
     with pytest.raises(ValueError, match="columns of different length"):
         replace(three(), ids=("a", "b"))
+
+
+def test_a_file_that_holds_no_examples_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WhenceError, match=r"train\.parquet: no such file"):
+        Examples.read_parquet(tmp_path / "train.parquet")
+    (tmp_path / "text.parquet").write_text("prompt,completion\n")
+    with pytest.raises(WhenceError, match=r"text\.parquet: not a Parquet file"):
+        Examples.read_parquet(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"prompt": ["p"], "completion": ["c"]}), tmp_path / "raw.parquet")
+    with pytest.raises(WhenceError, match=r"raw\.parquet: has the columns prompt, completion; expected ids, groups"):
+        Examples.read_parquet(tmp_path / "raw.parquet")
+    three().write_parquet(tmp_path / "cut.parquet")
+    pq.write_table(pq.read_table(tmp_path / "cut.parquet").drop_columns(["tokens"]), tmp_path / "cut.parquet")
+    with pytest.raises(WhenceError, match=r"cut\.parquet: has the columns ids, .*; expected"):
+        Examples.read_parquet(tmp_path / "cut.parquet")

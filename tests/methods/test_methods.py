@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 from torch import nn
 
+from tests import tiny
 from whence.curvature.collect import collect_grams, group_blocks
 from whence.data.examples import Examples
 from whence.methods.catalogue import standard_calls

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,11 @@ import numpy as np
 from whence.data.examples import Examples
 from whence.report import ReportContent
 from whence.scores.matrix import Scores
+from whence.tasks.table import metric_table
 
 HEADLINE = "fisher(damping=0.1)"
 METHODS = (HEADLINE, "fisher(damping=1)", "datainf(damping=0.1)", "repsim(layer=-1,token=mean)", "bm25",
            "random")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 def examples(count: int, what: str, words: int = 4) -> Examples:
@@ -40,7 +32,7 @@ def examples(count: int, what: str, words: int = 4) -> Examples:
 
 def content(n_queries: int = 5, n_train: int = 30, methods: Sequence[str] = METHODS, words: int = 4,
             n_blocks: int = 6, **changes: Any) -> ReportContent:
-    """A whole report; every part can be replaced by name."""
+    """A whole report; every part can be replaced by name. Metrics are those of the scores, unless given."""
     rng = np.random.default_rng(0)
     train, queries = examples(n_train, "train", words), examples(n_queries, "query", words)
     same = np.array(queries.groups)[:, None] == np.array(train.groups)[None]
@@ -51,17 +43,26 @@ def content(n_queries: int = 5, n_train: int = 30, methods: Sequence[str] = METH
     def block_scores(q: int, rows: Sequence[int]) -> np.ndarray:
         return scores[methods[0]].values[q, list(rows)][:, None] * mixture
 
-    metrics = {label: {"acc": Estimate(0.3 + 0.1 * m, 0.25 + 0.1 * m, 0.35 + 0.1 * m, n_queries),
-                       "hub_top1_share": Estimate(0.9 - 0.1 * m, 0.8 - 0.1 * m, 1 - 0.1 * m, n_queries)}
-               for m, label in enumerate(methods[:5])}
     parts: dict[str, Any] = {
         "title": "A made-up run",
         "facts": {"n_used": n_train, "model": {"name": "tiny", "rope": {"theta": 1e4}}},
         "train": train, "queries": queries, "scores": scores, "headline": methods[0],
-        "baselines": tuple(label for label in methods if label in ("bm25", "random")), "metrics": metrics,
-        "chance": {"acc": 0.33}, "blocks": tuple(f"layers.{b // 2}.part{b % 2}" for b in range(n_blocks)),
+        "baselines": tuple(label for label in methods if label in ("bm25", "random")),
+        "blocks": tuple(f"layers.{b // 2}.part{b % 2}" for b in range(n_blocks)),
         "block_scores": block_scores, "notes": ("look out",),
         "behaviours": [{"log_prob_nats": -1.5 - q, "greedy": f"answer {q}", "greedy_matches": q == 0}
                        for q in range(n_queries)],
     }
-    return ReportContent(**(parts | changes))
+    parts |= changes
+    if "metrics" not in changes and set(known := queries.groups) <= set(train.groups):
+        parts["metrics"] = metric_table(parts["scores"], list(train.groups), list(known), metrics=("acc", "auprc"),
+                                        resamples=200)
+    return ReportContent(**parts)
+
+
+def ranked(order: Sequence[Sequence[int]], method: str) -> Scores:
+    """Scores [Q, 6] of training rows in two groups; order[q] = rows from best to worst."""
+    values = np.zeros((len(order), 6))
+    for q, rows in enumerate(order):
+        values[q, list(rows)] = np.arange(6)[::-1]
+    return Scores(values, method)

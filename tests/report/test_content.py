@@ -9,12 +9,15 @@ from tests.report.synthetic import content, examples
 from whence.base.errors import WhenceError
 from whence.report import wording
 from whence.scores.matrix import Scores
+from whence.tasks.table import MetricTable
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"headline": "ekfac"}, r"headline names the method 'ekfac'.*there are: fisher\(damping=0.1\), "),
     ({"baselines": ("tfidf",)}, "baselines names the method 'tfidf'"),
-    ({"metrics": {"mystery": {}}}, "metrics names the method 'mystery'"),
+    ({"metrics": content(methods=("mystery",)).metrics}, "metrics names the method 'mystery'"),
+    ({"metrics": content(4).metrics}, r"metrics of \[4\] queries.*expected one seed with 5"),
+    ({"metrics": MetricTable.over_seeds([content().metrics] * 2)}, r"metrics of \[5, 5\] queries"),
     ({"behaviours": [{}]}, "behaviours of 1 queries; expected 5"),
     ({"block_scores": None}, "6 block names and no block_scores"),
     ({"blocks": ()}, "0 block names and a block_scores"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.synthetic import Estimate, content
+from tests.report.synthetic import content
 from whence.base.errors import WhenceError
 from whence.report import MAX_BYTES, to_html, write_report
+from whence.tasks.table import metric_table
 
 EVIL = "</script><img onerror=alert(1) src=x><!--<script>alert(2)//"
 
@@ -56,11 +57,15 @@ def test_text_from_data_is_never_markup() -> None:
     ids = tuple(f"{EVIL}{q}" for q in range(5))
     queries = dataclasses.replace(made.queries, prompts=hostile[:5], ids=ids)
     label = f"m({EVIL})"
+    scores = {label: made.scores[made.headline]}
+    metrics = metric_table(scores, hostile, [EVIL] * 5)
+    metrics = dataclasses.replace(metrics, **{
+        part: {label: {EVIL: getattr(metrics, part)[label]["acc"]}} for part in ("rows", "per_query")},
+        chance={EVIL: 0.5})
     page = to_html(content(
-        train=train, queries=queries, title=EVIL, notes=(EVIL,), chance={EVIL: 0.5},
+        train=train, queries=queries, title=EVIL, notes=(EVIL,), metrics=metrics,
         facts={EVIL: EVIL, "nest": {EVIL: {EVIL: EVIL}}},
-        scores={label: made.scores[made.headline]}, headline=label, baselines=(label,),
-        metrics={label: {EVIL: Estimate(0.4, 0.3, 0.5, 5)}},
+        scores=scores, headline=label, baselines=(label,),
         blocks=(EVIL,), block_scores=lambda q, rows: np.ones((len(rows), 1)), behaviours=[{EVIL: EVIL}] * 5))
     elements = Elements(page)
     assert "img" not in {tag for tag, _ in elements.seen}
@@ -90,7 +95,7 @@ def test_an_impossible_limit_leaves_the_old_report(tmp_path: Path) -> None:
 
 
 def test_a_report_without_labels_or_blocks_is_whole() -> None:
-    page = to_html(content(metrics=None, chance=None, blocks=(), block_scores=None, behaviours=None, notes=(),
+    page = to_html(content(metrics=None, blocks=(), block_scores=None, behaviours=None, notes=(),
                            baselines=(), facts={}))
     assert 'id="metrics"' not in page
     assert page.count("<figure") == 3

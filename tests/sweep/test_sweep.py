@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 
+from tests import tiny
 from whence.base.errors import WhenceError
 from whence.measure.measurement import LogOdds
 from whence.models.blocks import select_blocks

@@ -14,7 +14,7 @@ Cost: O(N^3) once for a block, then O(Q N^2) for each f; independent of P.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,8 +48,9 @@ class Gram:
     parameters: int
     train: Float[np.ndarray, "N N"]
     cross: Float[np.ndarray, "Q N"]
-    query_norms: Float[np.ndarray, "Q"]
-    _cache: dict[str, Spectrum] = field(default_factory=dict, repr=False, compare=False)
+    query_norms: Float[np.ndarray, " Q"]
+    _spectrum: list[Spectrum] = field(default_factory=list, repr=False, compare=False)
+    _rotated: list[np.ndarray] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -59,16 +60,16 @@ class Gram:
     @property
     def spectrum(self) -> Spectrum:
         """Eigendecomposition of K / N, computed once; rounding below zero is set to zero."""
-        if "spectrum" not in self._cache:
+        if not self._spectrum:
             mu, U = torch.linalg.eigh(torch.from_numpy(self.train) / self.n)
-            self._cache["spectrum"] = Spectrum(mu.clamp_min(0).numpy(), U.numpy())
-        return self._cache["spectrum"]
+            self._spectrum.append(Spectrum(mu.clamp_min(0).numpy(), U.numpy()))
+        return self._spectrum[0]
 
     def rotated_cross(self) -> np.ndarray:
         """`K_v U` [Q, N], what every spectral method starts from; computed once."""
-        if "rotated" not in self._cache:
-            self._cache["rotated"] = Spectrum(np.empty(0), self.cross @ self.spectrum.U)
-        return self._cache["rotated"].U
+        if not self._rotated:
+            self._rotated.append(self.cross @ self.spectrum.U)
+        return self._rotated[0]
 
     def apply(self, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """`V f(F) G^T` [Q, N]; f maps eigenvalues [N] to [N]."""
@@ -76,12 +77,21 @@ class Gram:
 
     def with_queries(self, cross: np.ndarray, query_norms: np.ndarray) -> Gram:
         """The same training rows with other queries; an eigendecomposition already made is kept."""
-        cache = {key: value for key, value in self._cache.items() if key == "spectrum"}
-        return Gram(self.name, self.parameters, self.train, cross, query_norms, cache)
+        return Gram(self.name, self.parameters, self.train, cross, query_norms, self._spectrum)
 
     def damping(self, factor: float) -> float:
         """`factor` times the mean eigenvalue of F (see `damping.relative_damping`)."""
         return relative_damping(self.train, self.parameters, factor)
+
+
+def inverse_filter(mu: np.ndarray, damping: float) -> np.ndarray:
+    """f(mu) = 1 / (mu + lambda): the exact damped inverse."""
+    return 1 / (mu + damping)
+
+
+def total(products: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum over blocks of [Q, N] products."""
+    return np.sum(list(products), axis=0)
 
 
 def add_up(grams: Sequence[Gram], name: str = "all blocks") -> Gram:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 
 IGNORE = -100
@@ -33,7 +34,7 @@ class Batch:
     attention_mask: Int[Tensor, "B T"]
     position_ids: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
-    rows: Int[Tensor, "B"]
+    rows: Int[Tensor, " B"]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
@@ -45,13 +46,19 @@ def plan_batches(examples: Examples, batch_tokens: int = 4096, batch_size: int |
 
     A batch holds at most `batch_tokens` padded positions (always at least one row) and, if given, at most
     `batch_size` rows.
+
+    Raises:
+        WhenceError: a limit below 1.
     """
+    for name, limit in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
+        if limit is not None and limit < 1:
+            raise WhenceError(f"{name}={limit}: expected at least 1")
     order = np.argsort(-examples.lengths, kind="stable")
     plan, start = [], 0
     while start < len(order):
         longest = int(examples.lengths[order[start]])
         count = max(1, batch_tokens // longest)
-        count = min(count, batch_size) if batch_size else count
+        count = min(count, batch_size) if batch_size is not None else count
         plan.append(order[start : start + count])
         start += count
     return plan

@@ -90,8 +90,21 @@ class Examples:
 
     @classmethod
     def read_parquet(cls, path: str | Path) -> Examples:
-        """Read what `write_parquet` wrote."""
-        columns = pq.read_table(path).to_pydict()
+        """Read what `write_parquet` wrote.
+
+        Raises:
+            WhenceError: no such file, not a Parquet file, or one with other columns.
+        """
+        try:
+            columns = pq.read_table(path).to_pydict()
+        except FileNotFoundError:
+            raise WhenceError(f"{path}: no such file") from None
+        except (OSError, pa.ArrowException) as error:
+            raise WhenceError(f"{path}: not a Parquet file ({error})") from None
+        expected = [field.name for field in fields(cls)]
+        if sorted(columns) != sorted(expected):
+            raise WhenceError(f"{path}: has the columns {', '.join(columns)}; expected {', '.join(expected)}, as "
+                              "`Examples.write_parquet` writes them (raw rows are read by `load_examples`)")
         columns["tokens"] = [np.array(t, dtype=np.int64) for t in columns["tokens"]]
         columns["is_response"] = [np.array(m, dtype=bool) for m in columns["is_response"]]
         return cls(**{name: tuple(values) for name, values in columns.items()})

@@ -38,5 +38,5 @@ def greedy_answers(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, q
             out = model.generate(input_ids=ids.to(device), attention_mask=attention.to(device), do_sample=False,  # type: ignore[operator]
                                  max_new_tokens=room, pad_token_id=pad, eos_token_id=tokenizer.eos_token_id)
         for b, i in enumerate(rows):
-            answers[i] = tokenizer.decode(out[b, width:], skip_special_tokens=True)
+            answers[i] = str(tokenizer.decode(out[b, width:], skip_special_tokens=True))
     return answers

@@ -23,8 +23,8 @@ class Measurement(Protocol):
     name: str
     unit: str
 
-    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, "n"], owners: Int[Tensor, "n"],
-                 size: int) -> Float[Tensor, "B"]:
+    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], owners: Int[Tensor, " n"],
+                 size: int) -> Float[Tensor, " B"]:
         """Values of the `size` examples of a batch; `owners[i]` is the example that position i belongs to."""
         ...
 
@@ -39,8 +39,8 @@ class LogProb:
 
     name, unit = "log_prob", "nats"
 
-    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, "n"], owners: Int[Tensor, "n"],
-                 size: int) -> Float[Tensor, "B"]:
+    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], owners: Int[Tensor, " n"],
+                 size: int) -> Float[Tensor, " B"]:
         tokenwise = -F.cross_entropy(_full(logits), targets, reduction="none")
         return _sum_by_owner(tokenwise, owners, size)
 
@@ -53,16 +53,16 @@ class LogOdds:
 
     name, unit = "log_odds", "nats"
 
-    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, "n"], owners: Int[Tensor, "n"],
-                 size: int) -> Float[Tensor, "B"]:
+    def __call__(self, logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], owners: Int[Tensor, " n"],
+                 size: int) -> Float[Tensor, " B"]:
         logits = _full(logits)
         chosen = logits.gather(1, targets[:, None])
         others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(dim=1)
         return _sum_by_owner(chosen[:, 0] - others, owners, size)
 
 
-def greedy_matches(logits: Float[Tensor, "n V"], targets: Int[Tensor, "n"], owners: Int[Tensor, "n"],
-                   size: int) -> Int[Tensor, "B"]:
+def greedy_matches(logits: Float[Tensor, "n V"], targets: Int[Tensor, " n"], owners: Int[Tensor, " n"],
+                   size: int) -> Int[Tensor, " B"]:
     """How many counted tokens of each example differ from the model's greedy choice; 0 = exact match.
 
     Greedy decoding from the prompt reproduces the response exactly if and only if every token of it is the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whence.curvature.datainf import datainf_product
+from whence.curvature.gram import total
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
 from whence.methods.solver_facts import solver_facts
@@ -17,5 +18,5 @@ def datainf(evidence: Evidence, *, damping: float = 0.1) -> Scores:
     """
     grams = evidence.need_grams()
     dampings = [gram.damping(damping) for gram in grams]
-    values = sum(datainf_product(gram, lam) for gram, lam in zip(grams, dampings, strict=True))
+    values = total(datainf_product(gram, lam) for gram, lam in zip(grams, dampings, strict=True))
     return Scores(values / grams[0].n, "", "nats", solver_facts("empirical Fisher, mean of inverses", grams, dampings))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from whence.curvature.gram import inverse_filter, total
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
 from whence.methods.solver_facts import solver_facts
@@ -21,5 +24,5 @@ def fisher(evidence: Evidence, *, damping: float = 0.1, scope: str = "block") ->
     """
     grams = evidence.blocks(scope)
     dampings = [gram.damping(damping) for gram in grams]
-    values = sum(gram.apply(lambda mu, lam=lam: 1 / (mu + lam)) for gram, lam in zip(grams, dampings, strict=True))
+    values = total(gram.apply(partial(inverse_filter, damping=lam)) for gram, lam in zip(grams, dampings, strict=True))
     return Scores(values / grams[0].n, "", "nats", solver_facts("empirical Fisher", grams, dampings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whence.curvature.gram import total
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
 from whence.methods.solver_facts import solver_facts
@@ -16,5 +17,5 @@ def gradient_dot(evidence: Evidence) -> Scores:
     Li et al. 2024. Cost: one product of Gram matrices, none beyond the sweep.
     """
     grams = evidence.need_grams()
-    values = sum(gram.cross for gram in grams) / grams[0].n
+    values = total(gram.cross for gram in grams) / grams[0].n
     return Scores(values, "", "nats per unit step", solver_facts("identity", grams, [1.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from whence.curvature.lissa import convergent_scale, corrected_filter, relative_residual
@@ -26,7 +28,7 @@ def lissa(evidence: Evidence, *, damping: float = 0.1, iterations: int = 1000) -
     values, residuals = np.zeros_like(grams[0].cross), []
     for gram, lam in zip(grams, dampings, strict=True):
         scale = convergent_scale(gram, lam)
-        values += gram.apply(lambda mu, lam=lam, scale=scale: corrected_filter(mu, lam, iterations, scale))
+        values += gram.apply(partial(corrected_filter, damping=lam, iterations=iterations, scale=scale))
         residuals.append(relative_residual(gram, lam, iterations, scale))
     facts = solver_facts("empirical Fisher, truncated series", grams, dampings, iterations=iterations,
                          residual={"median": float(np.median(residuals)), "max": float(np.max(residuals))})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from whence.curvature.gram import total
 from whence.curvature.lissa import PUBLISHED_SCALE, published_filter
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
@@ -21,8 +24,8 @@ def lissa_published(evidence: Evidence, *, damping: float = 0.1, iterations: int
     """
     grams = evidence.need_grams()
     dampings = [gram.damping(damping) for gram in grams]
-    values = sum(gram.apply(lambda mu, lam=lam: published_filter(mu, lam, iterations))
-                 for gram, lam in zip(grams, dampings, strict=True))
+    values = total(gram.apply(partial(published_filter, damping=lam, iterations=iterations))
+                   for gram, lam in zip(grams, dampings, strict=True))
     largest = float(np.max([gram.spectrum.mu[-1] for gram in grams])) / PUBLISHED_SCALE
     facts = solver_facts("empirical Fisher, three terms of a mis-scaled series", grams, dampings,
                          iterations=iterations, scale=PUBLISHED_SCALE, largest_step=largest)

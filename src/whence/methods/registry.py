@@ -13,20 +13,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from whence.base.errors import WhenceError
 from whence.methods.evidence import Evidence
 from whence.scores.matrix import Scores
 
-
-@runtime_checkable
-class MethodFunction(Protocol):
-    """Scores every training row for every query."""
-
-    def __call__(self, evidence: Evidence, **options: Any) -> Scores:
-        """Positive = proponent; options are the method's own keywords."""
-        ...
+MethodFunction = Callable[..., Scores]
+"""`f(evidence, *, option=default, ...)`: scores every training row for every query; positive = proponent."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def method(needs: set[str], dampings: bool = False) -> Callable[[MethodFunction]
     """
 
     def register(function: MethodFunction) -> MethodFunction:
-        name = function.__name__.replace("_", "-")  # type: ignore[attr-defined]
+        name = function.__name__.replace("_", "-")
         METHODS[name] = Method(name, function, frozenset(needs), dampings)
         return function
 

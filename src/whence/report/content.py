@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from whence.base.errors import WhenceError
 from whence.data.examples import Examples
+from whence.report.family import Family, families
 from whence.scores.matrix import Scores
-
-
-@runtime_checkable
-class IntervalEstimate(Protocol):
-    """A number with its interval: `low <= value <= high`, from `n` units. NaN means undefined."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def n(self) -> int: ...
+from whence.tasks.table import MetricTable
 
 
 BlockScores = Callable[[int, Sequence[int]], np.ndarray]
@@ -42,13 +31,13 @@ class ReportContent:
             truncated rows, n used / n total); mappings may be nested and become sections.
         train: the N training rows.
         queries: the Q queries.
-        scores: method label, such as `fisher(damping=0.1)` -> scores [Q, N]; positive = proponent. What
-            stands before the bracket is the method's family: its members are shown side by side.
+        scores: method label, such as `fisher(damping=0.1)` -> scores [Q, N]; positive = proponent. Labels
+            that differ in their damping alone are one family.
         headline: the label that is shown first.
-        baselines: labels that are trivial baselines; they are marked in the metric table and the best of
-            them stands beside the headline.
-        metrics: method -> metric -> estimate, or None where nothing is labelled.
-        chance: metric -> its value under a random ranking.
+        baselines: labels that are trivial baselines; they are marked wherever they stand, and the best of them
+            is held against the best of the others.
+        metrics: the table of these scores, one seed, or None where nothing is labelled.
+        default_damping: which member stands for a family where one must; in multiples of the mean eigenvalue.
         blocks: names of the model's blocks, in the order of the columns of `block_scores`.
         block_scores: contribution of each block to the headline's scores, or None.
         behaviours: for each query, facts about what the model does with it: `log_prob_nats`, `greedy` (its
@@ -65,8 +54,8 @@ class ReportContent:
     scores: Mapping[str, Scores]
     headline: str
     baselines: tuple[str, ...] = ()
-    metrics: Mapping[str, Mapping[str, IntervalEstimate]] | None = None
-    chance: Mapping[str, float] | None = None
+    metrics: MetricTable | None = None
+    default_damping: float = 0.1
     blocks: tuple[str, ...] = ()
     block_scores: BlockScores | None = None
     behaviours: Sequence[Mapping[str, Any]] | None = None
@@ -83,12 +72,16 @@ class ReportContent:
                                   f"expected [queries, train] = {list(shape)}; score these queries again")
         known = ", ".join(self.scores) or "none"
         named = {"headline": (self.headline,), "baselines": self.baselines,
-                 "metrics": tuple(self.metrics or ())}
+                 "metrics": tuple(self.metrics.rows) if self.metrics else ()}
         for part, labels in named.items():
             for label in labels:
                 if label not in self.scores:
                     raise WhenceError(f"report: {part} names the method {label!r}, which has no scores; "
                                       f"there are: {known}")
+        if self.metrics is not None and [len(of_seed) for of_seed in self.metrics.query_labels] != [shape[0]]:
+            met = [len(of_seed) for of_seed in self.metrics.query_labels]
+            raise WhenceError(f"report: metrics of {met} queries, a number for each seed; expected one seed with "
+                              f"{shape[0]}; measure these scores again")
         if self.behaviours is not None and len(self.behaviours) != shape[0]:
             raise WhenceError(f"report: behaviours of {len(self.behaviours)} queries; expected {shape[0]}")
         if (self.block_scores is None) != (not self.blocks):
@@ -96,3 +89,8 @@ class ReportContent:
             raise WhenceError(f"report: {len(self.blocks)} block names and {given} block_scores; "
                               "give both or neither")
 
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The methods by family, in the order of `scores`."""
+        return families(self.scores, self.default_damping)

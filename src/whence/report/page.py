@@ -18,8 +18,10 @@ from whence.base.files import atomic_file
 from whence.report.content import ReportContent
 from whence.report.payload import Shown, fit
 from whence.report.plots import draw_all
-from whence.report.table import fact_sections, metric_table, tiles
-from whence.report.wording import show_number
+from whence.report.reading import readings
+from whence.report.table import fact_sections, metric_rows
+from whence.report.wording import show_metric, show_number
+from whence.tasks.interval import short
 
 HERE = Path(__file__).parent
 MAX_BYTES = 1_900_000
@@ -44,10 +46,10 @@ def to_html(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
     template = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
                            trim_blocks=True, lstrip_blocks=True).get_template("report.jinja")
     script = (HERE / "report.js").read_text(encoding="utf-8")
-    table = metric_table(content)
     parts = {
-        "content": content, "table": table, "tiles": tiles(content, table), "plots": draw_all(content),
-        "sections": fact_sections(content.facts), "number": show_number,
+        "content": content, "readings": readings(content), "table": content.metrics, "rows": metric_rows(content),
+        "plots": draw_all(content), "sections": fact_sections(content.facts),
+        "number": show_number, "short": short, "show_metric": show_metric,
         "style": Markup((HERE / "report.css").read_text(encoding="utf-8")), "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }

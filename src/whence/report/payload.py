@@ -22,12 +22,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 from whence.report.content import ReportContent
-from whence.report.wording import cut, family, show_fact
+from whence.report.wording import base_name, cut, show_fact
+from whence.tasks.ranking import Ranking
 
 HITS = (10, 8, 6, 5)
 LAST_HITS = (3, 1)
@@ -94,7 +94,9 @@ class _Packer:
     @cached_property
     def head(self) -> dict[str, Any]:
         content = self.content
-        methods = [{"label": label, "family": family(label), "unit": scores.unit,
+        family = {label: family for family in content.families for label in family.members}
+        methods = [{"label": label, "name": base_name(label), "family": family[label].name,
+                    "default": label == family[label].default, "unit": scores.unit,
                     "negatives": bool((scores.values < 0).any()),
                     "facts": [[key, cut(show_fact(value))] for key, value in scores.facts.items()]}
                    for label, scores in content.scores.items()]
@@ -127,9 +129,8 @@ class _Packer:
         return max(1, min(hits, len(self.content.train) // 2))
 
     @staticmethod
-    def _lists(values_MN: np.ndarray, width: int) -> np.ndarray:
-        """int64 [M, 2 * width]: training rows, from both ends of one order with ties as in the data."""
-        order_MN = np.argsort(-values_MN, axis=1, kind="stable")
+    def _lists(order_MN: np.ndarray, width: int) -> np.ndarray:
+        """int64 [M, 2 * width]: training rows from both ends of one order, which has ties as in the data."""
         return np.concatenate([order_MN[:, :width], order_MN[:, ::-1][:, :width]], axis=1)
 
     def _row(self, row: int) -> str:
@@ -141,10 +142,11 @@ class _Packer:
         if (q, hits) not in self._queries:
             width = self._width(hits)
             values_MN = np.stack([scores.values[q] for scores in self.content.scores.values()])
-            ranks_MN = rankdata(-values_MN, axis=1)
-            lists = self._lists(values_MN, width)
-            rows, places = np.unique(lists, return_inverse=True)
             n_train = values_MN.shape[1]
+            ranking = Ranking.of(values_MN)
+            ranks_MN = n_train + 1 - ranking.ranks()  # 1 = the highest score
+            lists = self._lists(ranking.order, width)
+            rows, places = np.unique(lists, return_inverse=True)
             packed = {
                 **_example(self.content.queries, q), "row": q, "behaviour": self._behaviour(q),
                 "size": len(rows), "rows": _pack_bits(rows, n_train),
@@ -166,7 +168,8 @@ class _Packer:
         assert self.content.block_scores is not None
         if q not in self._contributions:
             scores = self.content.scores[self.content.headline]
-            rows = self._lists(scores.values[None, q], self._width(HITS[0]))[0]
+            order = Ranking.of(scores.values[q:q + 1]).order
+            rows = self._lists(order, self._width(HITS[0]))[0]
             parts = np.asarray(self.content.block_scores(q, rows.tolist()), dtype=np.float64)
             expected = (len(rows), len(self.content.blocks))
             if parts.shape != expected:

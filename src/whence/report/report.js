@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const { methods, hits, blocks } = data;
-  const state = { q: 0, m: data.headline, found: data.queries.map((_, i) => i) };
+  const state = { q: 0, m: data.headline, every: false, found: data.queries.map((_, i) => i) };
 
   const make = (tag, name, text) => {
     const node = document.createElement(tag);
@@ -75,18 +75,20 @@
     const strength = Math.round(55 * Math.max(top, bottom) ** 1.5);
     return `color-mix(in srgb, var(${top >= bottom ? "--pos" : "--neg"}) ${strength}%, var(--sunk))`;
   };
+  // The methods whose ranks stand beside the shown one's: one a family (its default damping), or every one.
+  const compared = () => methods.map((_, m) => m).filter((m) => m !== state.m
+    && (state.every || methods[m].default && methods[m].family !== methods[state.m].family));
   const rankStrip = (arrays, place) => {
     const strip = make("div", "strip");
     const size = arrays.rows.length;
     const said = [];
-    let last = null;
-    methods.forEach((method, m) => {
-      if (m === state.m) return;
-      if (!last || last.dataset.family !== method.family) {
+    const boxes = new Map();
+    for (const m of compared()) {
+      const method = methods[m];
+      if (!boxes.has(method.name)) {
         const fam = make("div", "fam");
-        fam.append(make("b", "", method.family));
-        last = fam.appendChild(make("div", "row"));
-        last.dataset.family = method.family;
+        fam.append(make("b", "", method.name));
+        boxes.set(method.name, fam.appendChild(make("div", "row")));
         strip.append(fam);
       }
       const rank = arrays.ranks[m * size + place];
@@ -94,8 +96,8 @@
       cell.style.background = tint(rank);
       cell.dataset.tip = `${method.label}: rank ${whole(rank)} of ${whole(data.n_train)}`;
       said.push(`${method.label} ${rank}`);
-      last.append(cell);
-    });
+      boxes.get(method.name).append(cell);
+    }
     if (said.length) walkable(strip, `Rank under the other methods: ${said.join(", ")}`);
     return strip;
   };
@@ -192,17 +194,22 @@
       $(id).replaceChildren(...slots.map((slot) => hit(query, slot, largest)));
       const wrong = slots.filter((slot) => Math.sign(scores[slot]) !== right).length;
       const words = right > 0 ? ["highest", "positive", "proponents"] : ["lowest", "negative", "opponents"];
-      $(`${id}-hint`).textContent = !wrong ? `the ${hits} ${words[0]} scores` : right < 0 && !methods[state.m].negatives
+      const also = compared().length ? `; boxes: rank of ${whole(data.n_train)} under other methods` : "";
+      $(`${id}-hint`).textContent = (!wrong ? `the ${hits} ${words[0]} scores` : right < 0 && !methods[state.m].negatives
         ? `the ${hits} lowest scores; this method gives no negative score, so none is an opponent`
-        : `the ${hits} ${words[0]} scores; ${wrong} not ${words[1]}, so no ${words[2]}`;
+        : `the ${hits} ${words[0]} scores; ${wrong} not ${words[1]}, so no ${words[2]}`) + also;
       foldLong($(id));
     }
-    $("reading").textContent = `Boxes: the row's rank under every other method (1 = highest of ${whole(data.n_train)}; blue near the top, orange near the bottom). `
+    const names = new Map();
+    for (const m of compared()) names.set(methods[m].name, [...names.get(methods[m].name) ?? [], methods[m].label]);
+    const several = [...names.values()].filter((labels) => labels.length > 1).map((labels) => labels.join(", "));
+    $("reading").textContent = `Boxes: the row's rank under ${state.every ? "every other method" : "one method of every other family (its default damping)"}, `
+      + `1 = highest of ${whole(data.n_train)}; blue near the top, orange near the bottom. `
+      + (several.length ? `Boxes under one name, from left to right: ${several.join("; ")}. ` : "")
       + (arrays.shares && state.m === data.headline ? `Bars: what each ${data.by_layer ? "layer" : "block"} contributes to the score (up = positive), in percent of all absolute contributions.` : "");
     const differ = query.parts_differ && state.m === data.headline;
     $("warning").hidden = !differ;
     $("warning").textContent = "The blocks' contributions do not add up to the score (by more than 1 %): this method is not a sum over blocks.";
-    $("made").hidden = !methods[state.m].facts.length;
     $("made").querySelector("dl").replaceChildren(...methods[state.m].facts.map(([key, value]) => {
       const pair = make("div");
       pair.append(make("dt", "", key.replaceAll("_", " ")), make("dd", "", cutText(value)));
@@ -277,10 +284,10 @@
   });
   const families = new Map();
   methods.forEach((method, m) => {
-    const option = make("option", "", method.label + (m === data.headline ? " — headline" : ""));
+    const option = make("option", "", method.label + (m === data.headline ? " — shown first" : ""));
     option.value = String(m);
     if (!families.has(method.family)) families.set(method.family, []);
-    families.get(method.family).push(option);
+    families.get(method.family)[method.default ? "unshift" : "push"](option);
   });
   for (const [name, options] of families) {
     if (options.length === 1) { $("method").append(options[0]); continue; }
@@ -289,6 +296,9 @@
     group.append(...options);
     $("method").append(group);
   }
+  $("every-label").hidden = families.size === methods.length;
+  $("every").checked = false;
+  $("every").addEventListener("change", () => { state.every = $("every").checked; showHits(data.queries[state.q]); });
   $("method").addEventListener("change", () => { state.m = Number($("method").value); show(); });
 
   // ---- tooltips: on hover, on tap, and with the arrow keys on a focused strip -----------------------------------
@@ -327,16 +337,38 @@
     showTip(cells[at < 0 ? 0 : (at + by + cells.length) % cells.length]);
   });
 
-  // ---- the metric table ------------------------------------------------------------------------------------
+  // ---- the metric table: a body a family, its default damping first; folded, the other dampings are not shown ---
   const table = $("table");
-  if (table) table.querySelectorAll("thead th").forEach((heading, column) => heading.addEventListener("click", () => {
-    const down = column ? heading.getAttribute("aria-sort") !== "descending" : heading.getAttribute("aria-sort") === "ascending";
-    table.querySelectorAll("thead th").forEach((other) => other.setAttribute("aria-sort", "none"));
-    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = (row) => row.cells[column].dataset.value;
-    const body = table.tBodies[0];
-    body.append(...[...body.rows].sort((a, b) => (key(a) === "") - (key(b) === "") || (down ? key(b) - key(a) : key(a) - key(b))));
-  }));
+  if (table) {
+    const bodies = () => [...table.tBodies];
+    const several = bodies().filter((body) => body.rows.length > 1);
+    const all = $("unfold-all");
+    const fold = (body, folded) => {
+      body.classList.toggle("folded", folded);
+      body.querySelector(".unfold").setAttribute("aria-expanded", String(!folded));
+      const open = several.every((other) => !other.classList.contains("folded"));
+      all.textContent = open ? "Fold dampings" : "Show every damping";
+      all.setAttribute("aria-expanded", String(open));
+    };
+    for (const body of several) {
+      const button = body.querySelector(".unfold");
+      button.hidden = all.hidden = false;
+      button.addEventListener("click", () => fold(body, !body.classList.contains("folded")));
+      fold(body, true);
+    }
+    all?.addEventListener("click", () => {
+      const open = all.getAttribute("aria-expanded") === "true";
+      several.forEach((body) => fold(body, open));
+    });
+    table.querySelectorAll("thead th").forEach((heading, column) => heading.addEventListener("click", () => {
+      const down = column ? heading.getAttribute("aria-sort") !== "descending" : heading.getAttribute("aria-sort") === "ascending";
+      table.querySelectorAll("thead th").forEach((other) => other.setAttribute("aria-sort", "none"));
+      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (body) => body.rows[0].cells[column].dataset.value;
+      const order = (a, b) => (key(a) === "") - (key(b) === "") || (down ? key(b) - key(a) : key(a) - key(b));
+      table.tFoot.before(...bodies().sort(order));
+    }));
+  }
 
   // ---- start, at the query and method of the address when it names them ------------------------------------------
   const asked = new URLSearchParams(location.hash.startsWith("#q=") ? location.hash.slice(1) : "");

@@ -10,11 +10,11 @@ import numpy as np
 
 TEXT_LIMIT = 600
 METRIC_NAMES = {"acc": "Acc", "cover": "Cover", "cover_at_positives": "Cover@positives", "auprc": "AUPRC",
-                "roc_auc": "ROC-AUC", "mrr": "MRR", "hub_top1_share": "hub top-1 share"}
+                "roc_auc": "ROC-AUC", "mrr": "MRR"}
 
 
-def family(label: str) -> str:
-    """The method's name without its arguments: `fisher(damping=0.1)` -> `fisher`."""
+def base_name(label: str) -> str:
+    """The method's name without its options: `fisher(damping=0.1)` -> `fisher`."""
     return label.partition("(")[0]
 
 
@@ -32,7 +32,7 @@ def show_number(value: float | int | np.integer | np.floating) -> str:
     if np.isnan(value):
         return "–"
     whole = isinstance(value, int | np.integer) or 1e4 <= abs(float(value)) < 1e12
-    text = f"{value:,.0f}" if whole else f"{value:.4g}"
+    text = f"{value + 0:,.0f}" if whole else f"{value + 0:.4g}"  # + 0: no negative zero
     return re.sub(r"e([+-])0*", lambda e: "e" + e.group(1).strip("+"), text).replace("-", "−")
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whence.methods.catalogue import BASELINES
+from whence.methods.catalogue import BASELINES, DEFAULT, METHODS
 from whence.report.content import ReportContent
+from whence.report.family import families
 from whence.report.page import write_report
+from whence.report.wording import base_name
 from whence.run.scored import Scored
 
 
@@ -17,13 +19,16 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
     """Write the report of all queries under all methods.
 
     Args:
-        headline: the method shown first; default the first that is no baseline.
+        headline: the method shown first; default the library's own at its default damping, else the first that is
+            no baseline.
         answers: what the model itself says to each query, greedily.
-        notes: warnings that must be seen; those of the metric table are added.
+        notes: warnings that must be seen; those of the metric table stand beside it.
     """
     labels = list(scored.scores)
-    baselines = tuple(label for label in labels if label.partition("(")[0] in BASELINES)
-    headline = headline or next((label for label in labels if label not in baselines), labels[0])
+    baselines = tuple(label for label in labels if base_name(label) in BASELINES)
+    damping = METHODS[DEFAULT].options["damping"]
+    own = next((family.default for family in families(labels, damping) if family.name == DEFAULT), None)
+    headline = headline or own or next((label for label in labels if label not in baselines), labels[0])
     table = scored.table() if scored.labelled else None
     shares = scored.block_scores(headline)
     behaviours: list[dict[str, Any]] = []
@@ -33,9 +38,9 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
         behaviours.append(behaviour | ({"greedy": answers[q]} if answers else {}))
     content = ReportContent(
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
-        baselines=baselines, metrics=table.rows if table else None, chance=table.chance if table else None,
+        baselines=baselines, metrics=table, default_damping=damping,
         blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
-        behaviours=behaviours, notes=(*notes, *(table.notes if table else ())))
+        behaviours=behaviours, notes=notes)
     return write_report(content, path)
 
 

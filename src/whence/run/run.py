@@ -87,13 +87,18 @@ class Run:
             _same(folder, "base model", record["hashes"]["base"], loaded.base_hash)
         else:
             loaded = load_model(folder / "model", device=device)
-        train = Examples.read_parquet(folder / "train.parquet")
+        train = cls.stored_train(folder)
         _same(folder, "training data (train.parquet)", record["hashes"]["data"], train.content_hash)
         _same(folder, "tokenizer", record["hashes"]["tokenizer"], tokenizer_hash(loaded.tokenizer))
         data = record["config"]["data"]
         encoding = {name: data[name] for name in ("template", "max_length", "eos") if name in data}
         return cls(loaded.model, loaded.tokenizer, train, folder=folder, encoding=encoding, base=base, record=record,
                    **options)
+
+    @staticmethod
+    def stored_train(folder: str | Path) -> Examples:
+        """The training examples of the run in `folder`, without its model."""
+        return Examples.read_parquet(Path(folder) / "train.parquet")
 
     def encode(self, source: object, columns: Mapping[str, str] | None = None) -> Examples:
         """Rows to examples, the way the training rows were encoded."""

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whence.measure.greedy import greedy_answers
 from whence.methods.catalogue import standard_calls
 from whence.models.build import build_model, pretrain, save, train_tokenizer
 from whence.models.corpus import default_documents
 from whence.run.report import scored_report
 from whence.run.run import Run
 from whence.run.scored import Scored
-from whence.measure.greedy import greedy_answers
 from whence.tasks.synthetic import make_task, write_task
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
@@ -72,7 +72,7 @@ def run_demo(out: str | Path, say: Callable[[str], object] = print, seed: int = 
     start = time.perf_counter()
     say("4/4  the report")
     answers = greedy_answers(run.subject.model, run.tokenizer, scored.queries)
-    report = scored_report(scored, run.facts(), out / "report.html", title="whence demo: which examples taught the rule?",
-                           answers=answers)
+    report = scored_report(scored, run.facts(), out / "report.html", answers=answers,
+                           title="whence demo: which examples taught the rule?")
     timed("report", start)
     return Demo(run, scored, report, seconds)

@@ -68,7 +68,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no parameter needs a gradient, no key-value cache; all restored afterwards."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     modes = {module: module.training for module in model.modules()}
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     cache = getattr(config, "use_cache", None)
     try:
         model.requires_grad_(False)
@@ -86,7 +86,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def captured(model: nn.Module, blocks: Sequence[Block], receive: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
+def captured(model: nn.Module, blocks: Sequence[Block],
+             receive: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
     """While open, each forward and backward of `model` calls `receive(block index, a, d)` for every block.
 
     Raises:

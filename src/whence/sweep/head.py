@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from whence.data.batch import IGNORE, Batch
 
 
-def counted_positions(batch: Batch) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Int[Tensor, "n"]]:
+def counted_positions(batch: Batch) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]:
     """`(flat, targets, owners)` of the n counted tokens: flat position [B*T] of the prediction, token, example."""
     owners, at = torch.nonzero(batch.labels != IGNORE, as_tuple=True)
     flat = owners * batch.labels.shape[1] + at - 1
@@ -24,9 +24,9 @@ def counted_positions(batch: Batch) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"],
 
 
 @contextmanager
-def head_only_at(model: nn.Module, flat: Int[Tensor, "n"]) -> Iterator[None]:
+def head_only_at(model: nn.Module, flat: Int[Tensor, " n"]) -> Iterator[None]:
     """While open, the output head sees the hidden states at `flat` only and gives logits [1, n, V]."""
-    head = model.get_output_embeddings()
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
 
     def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
