@@ -54,9 +54,9 @@ def content(n_queries: int = 5, n_train: int = 30, methods: Sequence[str] = METH
                        for q in range(n_queries)],
     }
     parts |= changes
-    if "metrics" not in changes and set(known := queries.groups) <= set(train.groups):
-        parts["metrics"] = metric_table(parts["scores"], list(train.groups), list(known), metrics=("acc", "auprc"),
-                                        resamples=200)
+    if "metrics" not in changes and set(queries.groups) <= set(train.groups):
+        parts["metrics"] = metric_table(parts["scores"], list(train.groups), list(queries.groups),
+                                        metrics=("acc", "auprc"), resamples=200)
     return ReportContent(**parts)
 
 

@@ -91,20 +91,22 @@ def test_a_hit_shows_sign_unit_group_ranks_and_layers(opened) -> None:
     same = MADE.train.groups[row] == MADE.queries.groups[0]
     assert (first.query_selector(".chip.same") is not None) == same
     cells = first.query_selector_all(".strip [data-tip]")
-    assert len(cells) == len(METHODS) - 1
-    other = MADE.scores[METHODS[1]].values[0]
-    assert cells[0].get_attribute("data-tip") == f"{METHODS[1]}: rank {1 + (other > other[row]).sum()} of 40"
+    assert len(cells) == len(METHODS) - 2  # every other family; the headline's own has two members
+    other = MADE.scores[METHODS[2]].values[0]
+    assert cells[0].get_attribute("data-tip") == f"{METHODS[2]}: rank {1 + (other > other[row]).sum()} of 40"
     assert len(first.query_selector_all(".blocks .cells > span")) == 15  # 30 blocks of 15 layers
     assert "−" in opened.query_selector("#con .score").inner_text()
 
 
 def test_tooltips_come_with_pointer_and_keys(opened) -> None:
     opened.hover("#pro > li:first-child .strip [data-tip]")
-    assert opened.inner_text("#tip").startswith(f"{METHODS[1]}: rank ")
+    assert opened.inner_text("#tip").startswith(f"{METHODS[2]}: rank ")
+    opened.mouse.move(1, 1)
+    assert opened.is_hidden("#tip")
     opened.focus("#pro > li:first-child .strip")
     opened.keyboard.press("ArrowRight")
     opened.keyboard.press("ArrowRight")
-    assert opened.inner_text("#tip").startswith(f"{METHODS[2]}: rank ")
+    assert opened.inner_text("#tip").startswith(f"{METHODS[3]}: rank ")
     opened.keyboard.press("Escape")
     assert opened.is_hidden("#tip")
 
@@ -119,16 +121,62 @@ def test_search_narrows_the_list(opened) -> None:
     assert len(opened.query_selector_all("#list [role=option]")) == 8
 
 
-def test_the_metric_table_sorts(opened) -> None:
-    def first() -> str:
-        return opened.inner_text("#table tbody tr:first-child th code")
+def test_ranks_under_every_damping_are_there_when_asked_for(opened) -> None:
+    boxes = "#pro > li:first-child .strip [data-tip]"
+    opened.check("#every")
+    tips = [cell.get_attribute("data-tip") for cell in opened.query_selector_all(boxes)]
+    assert [tip.partition(": rank")[0] for tip in tips] == list(METHODS[1:])
+    opened.uncheck("#every")
+    assert len(opened.query_selector_all(boxes)) == len(METHODS) - 2
 
-    assert first() == METHODS[0]
-    opened.click("#table thead th:nth-child(2) button")
-    assert first() == "bm25"
-    assert opened.get_attribute("#table thead th:nth-child(2)", "aria-sort") == "descending"
-    opened.click("#table thead th:nth-child(2) button")
-    assert first() == METHODS[0]
+
+def labels(page) -> list[str]:
+    return [code.inner_text() for code in page.query_selector_all("#table tbody th code") if code.is_visible()]
+
+
+def test_the_metric_table_sorts(opened) -> None:
+    assert MADE.metrics is not None
+    families = [METHODS[0], *METHODS[2:]]
+    by_auprc = sorted(families, key=lambda label: -MADE.metrics.rows[label]["auprc"].value)
+    assert labels(opened) == families
+    opened.click("#table thead th:nth-child(3) button")
+    assert labels(opened) == by_auprc
+    assert opened.get_attribute("#table thead th:nth-child(3)", "aria-sort") == "descending"
+    opened.click("#table thead th:nth-child(3) button")
+    assert labels(opened) == by_auprc[::-1]
+    opened.click("#table thead th:nth-child(1) button")
+    assert labels(opened) == families
+
+
+def test_dampings_unfold_one_by_one_and_all_at_once(opened) -> None:
+    opened.click("#table .unfold")
+    assert labels(opened) == list(METHODS)
+    assert opened.get_attribute("#table .unfold", "aria-expanded") == "true"
+    opened.click("#unfold-all")
+    assert labels(opened) == [METHODS[0], *METHODS[2:]]
+    opened.click("#unfold-all")
+    assert labels(opened) == list(METHODS)
+
+
+def test_without_script_the_table_is_whole_and_the_explorer_gone(browser, path: Path) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(path.as_uri())
+    assert labels(page) == list(METHODS)
+    assert page.is_hidden(".explorer") and page.is_hidden("#unfold-all")
+    assert "needs JavaScript" in page.inner_text("#queries")
+    page.close()
+
+
+def test_one_query_under_one_method_needs_no_choosing(browser, tmp_path: Path) -> None:
+    behaviour = {"log_prob_nats": -2.5, "greedy_matches": False}
+    made = content(1, 12, methods=METHODS[:1], metrics=None, behaviours=[behaviour])
+    page = browser.new_page()
+    page.goto(write_report(made, tmp_path / "r.html").as_uri())
+    assert page.is_hidden(".picker") and page.is_hidden("#every-label")
+    assert page.inner_text("#queries-title") == "Query"
+    assert "Greedy answer\n✗ differs from the response" in page.inner_text("#query")
+    assert len(rows(page)) == 6 and page.query_selector(".strip") is None
+    page.close()
 
 
 def test_a_phone_need_not_scroll_sideways(browser, path: Path) -> None:

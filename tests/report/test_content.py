@@ -22,7 +22,7 @@ from whence.tasks.table import MetricTable
     ({"block_scores": None}, "6 block names and no block_scores"),
     ({"blocks": ()}, "0 block names and a block_scores"),
     ({"queries": examples(0, "query")}, "0 queries and 30 training rows"),
-    ({"scores": {"bm25": Scores(np.zeros((5, 29)), "bm25")}},
+    ({"scores": {"bm25": Scores(np.zeros((5, 29)), "bm25")}, "metrics": None},
      r"scores of 'bm25' have shape \[5, 29\]; expected \[queries, train\] = \[5, 30\]"),
 ])
 def test_parts_that_do_not_fit_together_are_refused(changes: dict, message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from whence.cli.score import show_table
 from whence.study.demo import run_demo
 
 
@@ -26,7 +27,7 @@ def demo(
                           "exact_match": result.scored.accuracy, "table": table.to_json()}, indent=1))
         return
     console = Console()
-    console.print(table.to_rich("Which method finds the training rows of the query's rule?"))
+    show_table(table, console, "Which method finds the training rows of the query's rule?")
     took = ", ".join(f"{what.replace('_', ' ')} {seconds:.0f} s" for what, seconds in result.seconds.items())
     console.print(f"took {sum(result.seconds.values()):.0f} s: {took}")
     console.print(f"report: {result.report}", soft_wrap=True)

@@ -43,8 +43,9 @@ def environment() -> dict[str, dict[str, Any]]:
     devices["mps"] = torch.backends.mps.is_available()
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "machine": {"system": platform.platform(), "cores": psutil.cpu_count(), "torch_threads": torch.get_num_threads(),
-                    "memory_gib": round(memory.total / 2**30, 1), "free_gib": round(memory.available / 2**30, 1)},
+        "machine": {"system": platform.platform(), "cores": psutil.cpu_count(),
+                    "torch_threads": torch.get_num_threads(), "memory_gib": round(memory.total / 2**30, 1),
+                    "free_gib": round(memory.available / 2**30, 1)},
         "devices": devices,
         "caches": {"hub": HF_HUB_CACHE, "hub_offline": HF_HUB_OFFLINE,
                    "progress_bars": os.environ.get("WHENCE_PROGRESS") != "0"},

@@ -12,9 +12,22 @@ from rich.console import Console
 
 from whence.data.encode import describe
 from whence.data.rows import parse_columns
-from whence.methods.catalogue import DEFAULT
+from whence.methods.catalogue import DEFAULT, METHODS
+from whence.report.family import families
 from whence.run.report import scored_report
 from whence.run.run import Run
+from whence.tasks.labels import check_known
+from whence.tasks.table import MetricTable
+
+
+def show_table(table: MetricTable, console: Console, title: str | None = None) -> None:
+    """The metric table as far as it fits the terminal: one damping a method, the default one."""
+    damping = METHODS[DEFAULT].options["damping"]
+    shown = {family.name: family.default for family in families(table.rows, damping)}
+    console.print(table.select(shown).to_rich(title, width=console.width))
+    if len(shown) < len(table.rows):
+        console.print(f"damped methods at {damping} x mean eigenvalue; {len(table.rows) - len(shown)} more rows (other "
+                      "dampings) are in the report and in --json")
 
 
 def score(
@@ -32,7 +45,11 @@ def score(
     examples = loaded.encode(queries, parse_columns(columns) if columns else None)
     print(f"queries: {len(examples)}/{len(examples)} rows used; {describe(examples)}",
           file=sys.stderr if as_json else sys.stdout, flush=True)
-    scored = loaded.score(examples, method or [DEFAULT], name=name or Path(queries.partition(":")[0]).stem.split(".")[0])
+    if None not in loaded.train.groups and None not in examples.groups:  # before hours of sweeping
+        check_known([str(group) for group in loaded.train.groups], [str(group) for group in examples.groups],
+                    str(run / "train.parquet"), queries)
+    name = name or Path(queries.partition(":")[0]).stem.split(".")[0]
+    scored = loaded.score(examples, method or [DEFAULT], name=name)
     page = scored_report(scored, loaded.facts(), report or run / "report.html",
                          title=f"{len(examples)} answers and the training data behind them")
     table = scored.table() if scored.labelled else None
@@ -46,7 +63,7 @@ def score(
     console = Console()
     console.print(f"exact match of the model's greedy answers: {scored.accuracy:.3f}")
     if table:
-        console.print(table.to_rich())
+        show_table(table, console)
     else:
         console.print("no metric table: rows or queries have no group (--columns group=COLUMN)")
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True, markup=False)

@@ -36,4 +36,4 @@ def trace(
     console.print(f"log p(response | prompt) = {hits.value:.3f} nats; it {said} the model's greedy answer")
     console.print(hits.to_rich(top))
     if page:
-        console.print(f"report: {page}", soft_wrap=True)
+        console.print(f"report: {page}", soft_wrap=True, markup=False)

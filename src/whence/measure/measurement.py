@@ -1,7 +1,8 @@
 """What is explained: differentiable measurements of a model on an example, each with its unit.
 
 A measurement maps the logits at an example's counted positions to one number an example. Its gradient is
-what is attributed; `behaviour.py` holds the non-differentiable companions.
+what is attributed; `greedy_matches` and `greedy.py` are its non-differentiable
+companions.
 
 Shapes: n counted positions in the batch (all examples together), V vocabulary, B examples.
 """

@@ -15,7 +15,6 @@ from whence.report.family import Family, families
 from whence.scores.matrix import Scores
 from whence.tasks.table import MetricTable
 
-
 BlockScores = Callable[[int, Sequence[int]], np.ndarray]
 """`(q, rows) -> float [len(rows), blocks]`: what each block contributes to the headline's score of `rows`
 for query `q`, in the unit of the score."""

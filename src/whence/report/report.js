@@ -98,7 +98,7 @@
       said.push(`${method.label} ${rank}`);
       boxes.get(method.name).append(cell);
     }
-    if (said.length) walkable(strip, `Rank under the other methods: ${said.join(", ")}`);
+    walkable(strip, `Rank under the other methods: ${said.join(", ")}`);
     return strip;
   };
   const blockBars = (arrays, slot, unit) => {
@@ -143,7 +143,8 @@
     const level = make("i", sign(score));
     level.style.width = `${(100 * Math.abs(score) / largest).toFixed(1)}%`;
     meter.append(level);
-    item.append(head, meter, passage(example), rankStrip(arrays, place));
+    item.append(head, meter, passage(example));
+    if (compared().length) item.append(rankStrip(arrays, place));
     if (arrays.shares && state.m === data.headline) item.append(blockBars(arrays, slot, method.unit));
     return item;
   };
@@ -164,7 +165,9 @@
   };
 
   // ---- the query and its lists -------------------------------------------------------------------------------
-  const NAMES = { log_prob_nats: "Log-probability of the response", greedy: "Greedy answer" };
+  const NAMES = { log_prob_nats: "Log-probability of the response", greedy: "Greedy answer", greedy_matches: "Greedy answer" };
+  const verdict = ([said]) => said === "yes" ? make("span", "match", "✓ equals the response")
+    : make("span", "miss", "✗ differs from the response");
   const showQuery = (query) => {
     const box = $("query");
     const head = make("div", "query-head");
@@ -177,10 +180,8 @@
     for (const [key, value] of query.behaviour) {
       if (key === "greedy_matches" && query.behaviour.some(([other]) => other === "greedy")) continue;
       const said = make("dd", "", cutText(value) + (key.endsWith("_nats") ? " nats" : ""));
-      if (key === "greedy" && matches) {
-        const yes = matches[1][0] === "yes";
-        said.append(" ", make("span", yes ? "match" : "miss", yes ? "✓ equals the response" : "✗ differs from the response"));
-      }
+      if (key === "greedy" && matches) said.append(" ", verdict(matches[1]));
+      if (key === "greedy_matches") said.replaceChildren(verdict(value));
       facts.append(make("dt", "", NAMES[key] ?? key.replace(/_nats$/, "").replaceAll("_", " ")), said);
     }
     box.replaceChildren(head, passage(query), ...(query.behaviour.length ? [facts] : []));
@@ -284,7 +285,7 @@
   });
   const families = new Map();
   methods.forEach((method, m) => {
-    const option = make("option", "", method.label + (m === data.headline ? " — shown first" : ""));
+    const option = make("option", "", method.label + (m === data.headline && methods.length > 1 ? " — shown first" : ""));
     option.value = String(m);
     if (!families.has(method.family)) families.set(method.family, []);
     families.get(method.family)[method.default ? "unshift" : "push"](option);

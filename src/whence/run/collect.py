@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from whence.base.errors import WhenceError
 from whence.curvature.collect import collect_grams, collect_hidden, gradient_dtype, group_blocks
 from whence.curvature.gram import Gram
 from whence.data.examples import Examples
@@ -18,7 +19,7 @@ from whence.methods.evidence import Evidence, HiddenKey
 from whence.methods.registry import MethodCall
 from whence.models.blocks import Block
 from whence.run.factors import Factors
-from whence.sweep.hidden import HiddenStates
+from whence.sweep.hidden import HiddenStates, known_token
 from whence.sweep.sweep import Layout, Measured, sweep
 
 
@@ -54,6 +55,22 @@ def collect(subject: Subject, train: Examples, queries: Examples, calls: Sequenc
                                             what="measuring the queries")))
     hidden = {key: stored for key in keys if (stored := factors.hidden(key))}
     return Evidence(train, queries, grams, hidden), factors.measured() or {}
+
+
+def check_representations(calls: Sequence[MethodCall]) -> None:
+    """Refuse a model, layer or token that no representation is of, before anything is swept.
+
+    Raises:
+        WhenceError: names the method, what was met and what is expected.
+    """
+    for call in calls:
+        if "hidden" in call.method.needs:
+            options = {**call.method.options, **call.options}
+            if options["model"] not in ("tuned", "base"):
+                raise WhenceError(f"method {str(call)!r}: model={options['model']}: expected tuned or base")
+            if not isinstance(options["layer"], int):
+                raise WhenceError(f"method {str(call)!r}: layer={options['layer']}: expected a whole number")
+            known_token(options["token"])
 
 
 def _grams(subject: Subject, train: Examples, queries: Examples, hidden: Sequence[HiddenKey],

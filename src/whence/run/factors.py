@@ -51,7 +51,7 @@ class Factors:
 
     def keep_gram(self, index: int, gram: Gram) -> None:
         """Store K_v, |v|^2 and, first of all, K if it is not there yet."""
-        if self._read(f"{self._train}/gram/{index:04d}") is None:
+        if not self._has(f"{self._train}/gram/{index:04d}"):
             self._write(f"{self._train}/gram/{index:04d}", {"train": gram.train})
         self._write(f"{self._queries}/cross/{index:04d}", {"cross": gram.cross, "query_norms": gram.query_norms})
 
@@ -71,6 +71,9 @@ class Factors:
     def keep_measured(self, arrays: Arrays) -> None:
         """Store them."""
         self._write(f"{self._queries}/measured", arrays)
+
+    def _has(self, name: str) -> bool:
+        return name in self._store if isinstance(self._store, dict) else (self._store / f"{name}.safetensors").exists()
 
     def _read(self, name: str) -> Arrays | None:
         if isinstance(self._store, dict):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rich.table
+from rich.text import Text
 
 from whence.data.examples import Examples
 from whence.scores.matrix import Scores
@@ -100,8 +101,8 @@ class Hits:
         groups = self.top(count), self.bottom(min(count, len(self) - count))[::-1]
         for part in groups:
             for hit in part:
-                table.add_row(str(hit.rank), f"{hit.score:+.3g}", hit.id, hit.group or "", _line(hit.prompt),
-                              _line(hit.response))
+                texts = (hit.id, hit.group or "", _line(hit.prompt), _line(hit.response))
+                table.add_row(str(hit.rank), f"{hit.score:+.3g}", *map(Text, texts))  # [brackets] are no markup
             table.add_section()
         return table
 

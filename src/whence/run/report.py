@@ -14,8 +14,9 @@ from whence.report.wording import base_name
 from whence.run.scored import Scored
 
 
-def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *, title: str, headline: str | None = None,
-                  answers: Sequence[str] | None = None, notes: Sequence[str] = ()) -> Path:
+def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *, title: str,
+                  headline: str | None = None, answers: Sequence[str] | None = None,
+                  notes: Sequence[str] = ()) -> Path:
     """Write the report of all queries under all methods.
 
     Args:

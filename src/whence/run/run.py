@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whence.base.errors import WhenceError
 from whence.base.files import read_json, write_json
@@ -22,10 +24,11 @@ from whence.data.tokenizer import tokenizer_hash
 from whence.measure.measurement import LogProb, Measurement
 from whence.methods.catalogue import DEFAULT, hidden_keys, parse_calls
 from whence.methods.evidence import Evidence
+from whence.methods.registry import MethodCall
 from whence.models.adapter import adapter_disabled
 from whence.models.blocks import select_blocks
 from whence.models.load import load_model
-from whence.run.collect import Subject, collect
+from whence.run.collect import Subject, check_representations, collect
 from whence.run.factors import Arrays, Factors
 from whence.run.hits import Hits
 from whence.run.report import hits_report
@@ -33,6 +36,7 @@ from whence.run.scored import Scored
 from whence.scores.matrix import Scores
 from whence.sweep.sweep import Layout
 from whence.train.record import peak_memory, read_record
+from whence.train.training import check_fit
 
 
 class Run:
@@ -50,15 +54,19 @@ class Run:
         layout: batch size and padding; scores do not depend on it beyond rounding.
         measurement: what is explained of a query; default the log-probability of its response, in nats.
         memory: bytes that gradients may take at once; default half of what is free.
+
+    Raises:
+        WhenceError: training examples that the model cannot run on, or blocks that it does not have.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, train: object, *,
+    def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, train: object, *,
                  folder: str | Path | None = None, encoding: Mapping[str, Any] | None = None,
                  base: str | Path | None = None, record: Mapping[str, Any] | None = None,
                  blocks: Sequence[str] | None = None, layout: Layout | None = None,
                  measurement: Measurement | None = None, memory: int | None = None) -> None:
-        self.tokenizer, self.encoding = tokenizer, dict(encoding or {})
+        self.model, self.tokenizer, self.encoding = model, tokenizer, dict(encoding or {})
         self.train = train if isinstance(train, Examples) else self.encode(train)
+        check_fit(model, self.train)
         self.folder = Path(folder) if folder else None
         self.record = dict(record or {})
         self._base = base
@@ -67,29 +75,36 @@ class Run:
         self.subject = Subject(model, select_blocks(model, blocks), pad, layout or Layout(), measurement or LogProb(),
                                self._base_model, memory)
         self.timings: dict[str, float] = {}
+        self._hashed: tuple[list[int], str] | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: torch.device | str | None = None, **options: Any) -> Run:
+    def load(cls, folder: str | Path, *, base: str | Path | None = None, device: torch.device | str | None = None,
+             **options: Any) -> Run:
         """Load the run that `whence train` left in `folder`; `options` as those of `Run`.
 
+        Args:
+            base: where the base model is now, if it is no longer where it was.
+
         Raises:
-            WhenceError: no run, an unfinished one, or a base model, tokenizer or training data that are not
-                those the run was made with (told by content hash).
+            WhenceError: no run, an unfinished one, or a base model, trained weights, tokenizer or training data
+                that are not those the run was made with (told by content hash).
         """
         folder = Path(folder)
         record = read_record(folder)
         if record["status"] != "trained":
             raise WhenceError(f"{folder}: the fine-tune is not finished (status {record['status']!r}); give the same "
                               "`whence train` command again and it goes on where it stopped")
-        base = record["config"]["model"]
+        base, hashes = str(base or record["config"]["model"]), record["hashes"]
+        dtype = getattr(torch, record["config"]["dtype"].removeprefix("torch."))  # the base may be stored in another
         if (folder / "adapter").exists():
-            loaded = load_model(base, adapter=folder / "adapter", device=device)
-            _same(folder, "base model", record["hashes"]["base"], loaded.base_hash)
+            loaded = load_model(base, adapter=folder / "adapter", dtype=dtype, device=device)
+            _same(folder, "base model", hashes["base"], loaded.base_hash)
         else:
-            loaded = load_model(folder / "model", device=device)
+            loaded = load_model(folder / "model", dtype=dtype, device=device)
+        _same(folder, "fine-tuned model", hashes["weights"], loaded.adapter_hash or loaded.base_hash)
         train = cls.stored_train(folder)
-        _same(folder, "training data (train.parquet)", record["hashes"]["data"], train.content_hash)
-        _same(folder, "tokenizer", record["hashes"]["tokenizer"], tokenizer_hash(loaded.tokenizer))
+        _same(folder, "training data (train.parquet)", hashes["data"], train.content_hash)
+        _same(folder, "tokenizer", hashes["tokenizer"], tokenizer_hash(loaded.tokenizer))
         data = record["config"]["data"]
         encoding = {name: data[name] for name in ("template", "max_length", "eos") if name in data}
         return cls(loaded.model, loaded.tokenizer, train, folder=folder, encoding=encoding, base=base, record=record,
@@ -118,15 +133,21 @@ class Run:
             columns: column names of the queries' file.
 
         Raises:
-            WhenceError: unknown method or option; `name` already holds other queries; not finite gradients.
+            WhenceError: unknown method or option, or none; queries that the model cannot run on; `name` already
+                holds other queries; not finite gradients.
         """
         calls = parse_calls([methods] if isinstance(methods, str) else methods)
+        if not calls:
+            raise WhenceError("no method to score with; name some, or all")
         examples = queries if isinstance(queries, Examples) else self.encode(queries, columns)
         place = self._place(name, examples)
         start = time.perf_counter()
         evidence, measured = self._evidence(examples, calls)
         self.timings["sweep_seconds"] = time.perf_counter() - start
         start = time.perf_counter()
+        if place:
+            examples.write_parquet(place / "queries.parquet")
+            write_json(place / "queries.json", {"content_hash": examples.content_hash, **examples.summary()})
         scores: dict[str, Scores] = {}
         for call in calls:
             scores[str(call)] = call(evidence)
@@ -134,7 +155,8 @@ class Run:
                 scores[str(call)].write(place / slug(str(call)))
         self.timings["methods_seconds"] = time.perf_counter() - start
         if place:
-            write_json(place / "about.json", {**self._identity(examples), "methods": list(scores),
+            identity = self._identity(examples)
+            write_json(place / "about.json", {**identity, "methods": _with_earlier(place, identity, list(scores)),
                                               "timings": self.timings, "peak_memory": peak_memory(self.device)})
         return Scored(self.train, examples, scores, evidence, measured)
 
@@ -165,34 +187,45 @@ class Run:
             "peak_memory": peak_memory(self.device),
         }
 
-    def _evidence(self, queries: Examples, calls: Sequence[Any]) -> tuple[Evidence, Arrays]:
+    def _evidence(self, queries: Examples, calls: Sequence[MethodCall]) -> tuple[Evidence, Arrays]:
+        if len(queries) == 0:
+            raise WhenceError("there are no queries; expected at least one")
+        check_fit(self.model, queries)
+        check_representations(calls)
+        if any(model == "base" for model, _, _ in hidden_keys(calls)) and not self.has_base:
+            raise WhenceError("repsim(model=base): the base model of this run is not known; give Run(base=PATH)")
         identity = self._identity(queries)
         store = self.folder if self.folder else self._memory
         factors = Factors(store, hash_json({**identity, "queries": None, "measurement": None}), hash_json(identity))
-        if any(model == "base" for model, _, _ in hidden_keys(calls)) and not self.has_base:
-            raise WhenceError("repsim(model=base): the base model of this run is not known; give Run(base=PATH)")
         return collect(self.subject, self.train, queries, calls, factors)
 
     def _identity(self, queries: Examples) -> dict[str, Any]:
-        if not hasattr(self, "_weights_hash"):
-            self._weights_hash = hash_tensors(self.subject.model.state_dict().items())
         layout = self.subject.layout
-        return {"weights": self._weights_hash, "train": self.train.content_hash, "queries": queries.content_hash,
+        return {"weights": self._weights_hash(), "train": self.train.content_hash, "queries": queries.content_hash,
                 "blocks": [block.name for block in self.subject.blocks],
                 "layout": [layout.batch_tokens, layout.batch_size, layout.side],
                 "measurement": self.subject.measurement.name}
 
+    def _weights_hash(self) -> str:
+        """Hash of all weights and of what LoRA's are scaled by; made again once a weight was changed in place."""
+        state = self.model.state_dict()
+        versions = [tensor._version for tensor in state.values()]
+        if self._hashed is None or self._hashed[0] != versions:
+            self._hashed = versions, hash_tensors(state.items())
+        scalings = {name: [module.scaling[adapter] for adapter in module.active_adapters if adapter in module.scaling]
+                    for name, module in self.model.named_modules() if isinstance(module, LoraLayer)}
+        return hash_json([self._hashed[1], scalings])
+
     def _place(self, name: str, queries: Examples) -> Path | None:
-        """The folder of this set of queries; made with its `queries.parquet` if new."""
+        """The folder for this set of queries, after a look that it holds no others."""
         if self.folder is None:
             return None
+        if Path(name).name != name or name.startswith("."):
+            raise WhenceError(f"name {name!r}: expected the name of a folder, such as `queries` (--name)")
         place = self.folder / "scores" / name
         about = place / "queries.json"
         if about.exists() and read_json(about)["content_hash"] != queries.content_hash:
             raise WhenceError(f"{place}: holds the scores of other queries; choose another name (--name)")
-        if not about.exists():
-            queries.write_parquet(place / "queries.parquet")
-            write_json(about, {"content_hash": queries.content_hash, **queries.summary()})
         return place
 
     @property
@@ -223,6 +256,13 @@ def _same(where: Path, what: str, stored: str, met: str) -> None:
     if stored != met:
         raise WhenceError(f"{where}: the {what} is not the one this run was made with (content hash stored {stored}, "
                           f"met {met}); restore it, or train again")
+
+
+def _with_earlier(place: Path, identity: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
+    """`methods` after those already stored there, if these came from the same weights, rows, blocks and layout."""
+    stored = read_json(place / "about.json") if (place / "about.json").exists() else {}
+    same = all(stored.get(name) == value for name, value in identity.items())
+    return list(dict.fromkeys([*(stored["methods"] if same else ()), *methods]))
 
 
 def read_scored(place: Path) -> tuple[Examples, dict[str, Scores]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 
 from whence.base.files import atomic_file
 from whence.curvature.damping import DAMPINGS
-from whence.methods.catalogue import BASELINES, standard_calls
+from whence.methods.catalogue import BASELINES
+from whence.report.family import families
 from whence.tasks.interval import short
 from whence.tasks.table import MetricTable
 
@@ -49,16 +49,10 @@ def write_page(path: str | Path, results: Sequence[Mapping[str, Any]], tables: M
                          damping=SHOWN_DAMPING)
     parts = [intro, _accuracy(results, tables), _winners(tables)]
     for (task, tune), table in tables.items():
-        shown = {name: row for name, row in table.rows.items() if _is_shown(name)}
-        picked = replace(table, rows=shown, hubs={name: table.hubs[name] for name in shown},
-                         per_query={name: table.per_query[name] for name in shown})
-        parts += [f"## {task}, {tune} fine-tune\n", picked.to_markdown(), _dampings(table)]
+        shown = table.select({family.default: family.default for family in families(table.rows, SHOWN_DAMPING)})
+        parts += [f"## {task}, {tune} fine-tune\n", shown.to_markdown(), _dampings(table)]
     with atomic_file(path) as part:
         part.write_text("\n".join(parts), encoding="utf-8")
-
-
-def _is_shown(name: str) -> bool:
-    return "damping=" not in name or f"damping={SHOWN_DAMPING}" in name
 
 
 def _accuracy(results: Sequence[Mapping[str, Any]], tables: Mapping[Cell, MetricTable]) -> str:
@@ -91,7 +85,7 @@ def _winners(tables: Mapping[Cell, MetricTable]) -> str:
              "| chance |",
              "|---" * 7 + "|"]
     for (task, tune), table in tables.items():
-        names = [name for name in table.rows if _is_shown(name)]
+        names = [family.default for family in families(table.rows, SHOWN_DAMPING)]
         lexical = [name for name in names if name in ("random", "bm25", "tfidf")]
         similar = [name for name in names if name.startswith("repsim")]
         other = [name for name in names if name.partition("(")[0] not in BASELINES]
@@ -108,15 +102,11 @@ def _winners(tables: Mapping[Cell, MetricTable]) -> str:
 
 def _dampings(table: MetricTable) -> str:
     """AUPRC and Acc of each damped family at every damping."""
-    rows: dict[str, dict[float, str]] = {}
-    for call in standard_calls():
-        if "damping" in call.options:
-            rest = {key: value for key, value in call.options.items() if key != "damping"}
-            family = call.method.name + (f"({', '.join(f'{k}={v}' for k, v in rest.items())})" if rest else "")
-            row = table.rows[str(call)]
-            cell = f"{short(row['acc'].value)} / {short(row['auprc'].value)}"
-            rows.setdefault(family, {})[call.options["damping"]] = cell
+    rows = {}
+    for family in families(table.rows, SHOWN_DAMPING):
+        if family.dampings:
+            of = [table.rows[member] for member in family.members]
+            rows[family.name] = [f"{short(row['acc'].value)} / {short(row['auprc'].value)}" for row in of]
     head = ["Acc / AUPRC by damping (x mean eigenvalue):\n", "| family | " + " | ".join(map(str, DAMPINGS)) + " |",
             "|---" * (len(DAMPINGS) + 1) + "|"]
-    return "\n".join(head + [f"| {family} | " + " | ".join(of[d] for d in DAMPINGS) + " |"
-                             for family, of in rows.items()]) + "\n"
+    return "\n".join(head + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]) + "\n"

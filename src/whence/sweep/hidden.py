@@ -26,10 +26,13 @@ class HiddenStates:
     Layers count as in transformers: 0 = embeddings, l = output of layer l, -1 = the last (after the final
     normalisation). Tokens: `last_prompt` = the position that predicts the first counted token,
     `last_response` = the last position of the row, `mean` = the mean over all its positions.
+
+    Raises:
+        WhenceError: an unknown token, or (with the first batch) a layer that the model does not have.
     """
 
-    def __init__(self, choices: Sequence[tuple[int, Token]]) -> None:
-        self.choices = tuple(dict.fromkeys(choices))
+    def __init__(self, choices: Sequence[tuple[int, str]]) -> None:
+        self.choices = tuple(dict.fromkeys((layer, known_token(token)) for layer, token in choices))
         self._parts: dict[tuple[int, Token], list[Tensor]] = {choice: [] for choice in self.choices}
         self._rows: list[Tensor] = []
 
@@ -42,7 +45,7 @@ class HiddenStates:
                                   f"0 (embeddings) to {len(hidden) - 1}, or -1 for the last")
             state = hidden[layer].detach()
             state = state if state.dtype == torch.float64 else state.float()
-            weights = token_weights(batch, token).to(state)
+            weights = token_weights(batch, token, state.dtype).to(state.device)
             self._parts[layer, token].append(torch.einsum("btd,bt->bd", state, weights))
 
     def get(self, layer: int, token: Token) -> Float[np.ndarray, "N D"]:
@@ -51,13 +54,21 @@ class HiddenStates:
         return torch.cat(self._parts[layer, token])[back].double().cpu().numpy()
 
 
-def token_weights(batch: Batch, token: Token) -> Float[Tensor, "B T"]:
+def known_token(name: str) -> Token:
+    """`name`, if it is a choice of token."""
+    for token in TOKENS:
+        if name == token:
+            return token
+    raise WhenceError(f"token={name}: expected {', '.join(TOKENS[:-1])} or {TOKENS[-1]}")
+
+
+def token_weights(batch: Batch, token: Token, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B T"]:
     """Weights that sum to 1 over the positions of each row and pick the chosen token."""
     width = batch.labels.shape[1]
     if token == "mean":
-        real = batch.attention_mask.float()
+        real = batch.attention_mask.to(dtype)
         return real / real.sum(dim=1, keepdim=True)
     counted: Bool[Tensor, "B T"] = batch.labels != IGNORE
     real_at = torch.where(batch.attention_mask.bool(), torch.arange(width, device=counted.device), -1)
     at = counted.int().argmax(dim=1) - 1 if token == "last_prompt" else real_at.max(dim=1).values
-    return torch.nn.functional.one_hot(at, width).float()
+    return torch.nn.functional.one_hot(at, width).to(dtype)

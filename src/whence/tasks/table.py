@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from whence.tasks.labels import check_known, relevance
 from whence.tasks.metrics import DEFAULT_METRICS, check_shape, judge, measure, metric
 
 CHANCE = "chance"
+LEAST_TELLING_FIRST = ("cover", "roc_auc", "mrr", "cover_at_positives", "auprc")  # what a narrow terminal leaves out
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,31 @@ class MetricTable:
             "notes": list(self.notes),
         }
 
+    def select(self, methods: Mapping[str, str]) -> MetricTable:
+        """The same table with the given methods alone, in their order: name to show -> method."""
+        return replace(self, rows={name: self.rows[method] for name, method in methods.items()},
+                       hubs={name: self.hubs[method] for name, method in methods.items()},
+                       per_query={name: self.per_query[method] for name, method in methods.items()})
+
     def to_markdown(self) -> str:
         """A table in GitHub's Markdown, then its caption and notes."""
         lines = ["| " + " | ".join(row) + " |" for row in self._cells()]
         lines.insert(1, "|---" * (len(self.metrics) + 2) + "|")
         return "\n".join([*lines, "", self.caption + ".", *(f"- {note}" for note in self.notes)]) + "\n"
 
-    def to_rich(self, title: str | None = None) -> Table:
-        """A table for the terminal."""
+    def to_rich(self, title: str | None = None, width: int | None = None) -> Table:
+        """A table for the terminal; with `width`, the metrics that fit in so many characters, the rest named below."""
         head, *rows = self._cells()
-        caption = escape("\n".join([self.caption, *self.notes]))
+        room = list(range(len(head)))
+        if width is not None:
+            widest = [max(len(row[i]) for row in (head, *rows)) + 2 for i in room]
+            for name in LEAST_TELLING_FIRST:
+                if name in head and sum(widest[i] for i in room) + 2 > width:
+                    room.remove(head.index(name))
+        left_out = ", ".join(name for i, name in enumerate(head) if i not in room)
+        head, *rows = ([row[i] for i in room] for row in (head, *rows))
+        notes = [self.caption, *([f"no room here for {left_out}"] if left_out else []), *self.notes]
+        caption = escape("\n".join(notes))
         table = Table(title=title, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
         for i, name in enumerate(head):
             table.add_column(name.replace("_", " "), justify="left" if i == 0 else "right", overflow="fold")

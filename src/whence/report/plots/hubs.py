@@ -21,7 +21,7 @@ def hubs(content: ReportContent) -> Plot:
         for y, label in enumerate(standing.values()):
             facts = hub_facts(content.scores[label].values)
             ends = binomtest(round(facts.top1_share * n_queries), n_queries).proportion_ci(method="wilson")
-            share = Estimate(*(100 * end for end in (facts.top1_share, ends.low, ends.high)), n_queries)
+            share = Estimate(100 * facts.top1_share, 100 * ends.low, 100 * ends.high, n_queries)
             hollow = label in content.baselines
             bar(ax, share, y, INK["muted"] if hollow else INK["pos"], hollow=hollow)
             ax.annotate(f"{facts.distinct_top1:,}", (1.02, y), xycoords=("axes fraction", "data"), va="center",

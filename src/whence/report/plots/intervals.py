@@ -52,8 +52,8 @@ def intervals(content: ReportContent) -> Plot | None:
         method_rows(axes[0], [family.name for family in measured], family_of(content, content.headline))
         svg = inline(figure, "Metrics of each method with intervals")
     n = max(estimate.n for row in table.rows.values() for estimate in row.values())
-    caption = (f"Dot: estimate; bar: {table.level:.0%} interval (n = {n:,} at most). "
-               "Grey and hollow: trivial baseline.").replace("%", " %")
+    caption = (f"Dot: estimate; bar: {100 * table.level:.0f} % interval (n = {n:,} at most). "
+               "Grey and hollow: trivial baseline.")
     if any(family.dampings for family in measured):
         caption += (f" Methods with a damping stand at their default, {show_number(content.default_damping)} × mean "
                     "eigenvalue (or the nearest there is). Green diamond: the damping with the highest mean, where "

@@ -53,7 +53,7 @@ def method_rows(ax: Axes, names: list[str], bold: str | None) -> None:
         ax.get_yticklabels()[names.index(bold)].set_fontweight("bold")
 
 
-def bar(ax: Axes, estimate: Estimate, y: float, colour: str, marker: str = "o", hollow: bool = False) -> None:
+def bar(ax: Axes, estimate: Estimate, y: float | int, colour: str, marker: str = "o", hollow: bool = False) -> None:
     """A marker at the value and its interval, both horizontal at `y`."""
     ax.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=1.6)
     ax.plot(estimate.value, y, marker, color=colour, markersize=5.5, markeredgewidth=1.4,
