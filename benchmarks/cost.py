@@ -141,7 +141,8 @@ def one_round(model: nn.Module, train: Examples, queries: Examples, blocks: Sequ
     for rows, store in zip((train, queries), stores, strict=True):
         sweep(model, rows, blocks, [store], pad_id=pad)
     of_one_query = loops(stores[0], stores[1], 1e-3)
-    looped = len(queries) * (of_one_query["gradient-dot"] + len(DAMPINGS) * (of_one_query["datainf"] + of_one_query["lissa"]))
+    damped = of_one_query["datainf"] + of_one_query["lissa"]
+    looped = len(queries) * (of_one_query["gradient-dot"] + len(DAMPINGS) * damped)
     start = time.perf_counter()
     same = Evidence(train, queries, grams_of(stores[0], stores[1]))
     for call in calls:

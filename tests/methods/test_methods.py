@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from whence.methods.catalogue import standard_calls
 from whence.methods.evidence import Evidence
 from whence.methods.registry import parse
 from whence.models.blocks import select_blocks
+from whence.scores.published import read_scores
 from whence.sweep.sweep import Layout
 
 GRADIENT_METHODS = [call for call in standard_calls((0.1, 10.0)) if call.method.needs == {"grams"}]
@@ -84,6 +87,34 @@ def test_published_solvers_equal_literal_loops(name: str, iterations: int) -> No
     text = f"{name}(damping=0.1, iterations={iterations})" if iterations else f"{name}(damping=0.1)"
     ours = parse(text)(evidence).values
     np.testing.assert_allclose(ours, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_published_lissa_is_a_multiple_of_gradient_dot_and_the_corrected_one_is_not() -> None:
+    """`1 + iterations` times, to 0.2 %, wherever the Fisher's eigenvalues are far below the scale of 1000."""
+    model = tiny.lora()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter /= 10  # small adapters, small gradients
+    evidence = _evidence(model, tiny.examples(30), tiny.examples(5, seed=5))
+    dot = parse("gradient-dot")(evidence).values
+    for iterations in (3, 10):
+        published = parse(f"lissa-published(iterations={iterations})")(evidence)
+        assert iterations * published.facts["largest_step"] < 2e-3
+        np.testing.assert_allclose(published.values, (1 + iterations) * dot, atol=2e-3 * np.abs(published.values).max())
+    corrected = parse("lissa")(evidence).values
+    assert np.corrcoef(corrected.ravel(), dot.ravel())[0, 1] < 0.99
+
+
+@pytest.mark.parametrize("name", ["math_10", "mixedS_50"])
+def test_published_scores_show_the_same_ratio(shared_data: Path, name: str) -> None:
+    """The authors' own LiSSA scores are (1 + 3 iterations) x their Hessian-free ones, as our closed form says."""
+    folder = shared_data / "li2024" / "scores"
+    dot, published = (read_scores(folder / f"llama2-7b-chat.{name}_{method}.csv.gz").values
+                      for method in ("gmatch", "lissa"))
+    low, median, high = np.percentile(published / dot, [25, 50, 75])
+    assert median == pytest.approx(4, rel=2e-3)
+    assert (high - low) / median < 2e-3
 
 
 @pytest.mark.parametrize("architecture", ["lora", "llama", "gpt2"])

@@ -25,6 +25,8 @@ from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 from whence.models.load import load_model
 from whence.run.run import Run
+from whence.train.fine_tune import fine_tune
+from whence.train.recipe import Recipe
 
 Change = Callable[[Path], object]
 
@@ -46,13 +48,11 @@ def test_a_run_comes_back_as_it_was_made(tune: str, request: pytest.FixtureReque
 
 
 def test_the_encoding_is_that_of_the_training_rows(base_folder: Path, tmp_path: Path) -> None:
-    from whence.train.fine_tune import fine_tune
-    from whence.train.recipe import Recipe
-
-    fine_tune(base_folder, ROWS, tmp_path / "run", Recipe(max_steps=1, rank=1), template="Q: {prompt} A: {completion}",
-              max_length=20, eos=False)
+    recipe = Recipe(epochs=None, max_steps=1, rank=1)
+    fine_tune(base_folder, ROWS, tmp_path / "run", recipe, template="Q: {prompt} A: {completion}", max_length=40,
+              eos=False)
     run = Run.load(tmp_path / "run")
-    assert run.encoding == {"template": "Q: {prompt} A: {completion}", "max_length": 20, "eos": False}
+    assert run.encoding == {"template": "Q: {prompt} A: {completion}", "max_length": 40, "eos": False}
     assert run.encode(ROWS).content_hash == run.train.content_hash
 
 

@@ -41,8 +41,19 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
         baselines=baselines, metrics=table, default_damping=damping,
         blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
-        behaviours=behaviours, notes=notes)
+        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)))
     return write_report(content, path)
+
+
+def _beyond_linear(scored: Scored, method: str) -> list[str]:
+    """A warning where predicted changes are larger than what is measured could ever change by."""
+    scores = scored.scores[method]
+    largest, measured = float(abs(scores.values).max()), float(abs(scored.measured["values"]).max())
+    if scores.unit != "nats" or largest <= max(1.0, measured):
+        return []
+    return [f"{method} predicts changes of up to {largest:,.3g} nats from one more copy of one example, where the "
+            f"log-probabilities themselves are at most {measured:,.3g} nats away from 0: a linear extrapolation far "
+            "beyond its range (a nearly interpolating model, a small damping). Read the order, not the size."]
 
 
 def hits_report(scored: Scored, facts: Mapping[str, Any], path: str | Path) -> Path:

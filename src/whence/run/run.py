@@ -220,7 +220,7 @@ class Run:
         """The folder for this set of queries, after a look that it holds no others."""
         if self.folder is None:
             return None
-        if Path(name).name != name or name.startswith("."):
+        if not name or Path(name).name != name or name.startswith("."):
             raise WhenceError(f"name {name!r}: expected the name of a folder, such as `queries` (--name)")
         place = self.folder / "scores" / name
         about = place / "queries.json"
