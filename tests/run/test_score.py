@@ -303,7 +303,7 @@ def test_queries_come_from_a_file_with_columns_of_other_names(in_memory: Run, tm
     rows = [{names[key]: value for key, value in row.items()} for row in QUERIES]
     path = write_rows(tmp_path / "q.jsonl", rows)
     run = Run(in_memory.model, in_memory.tokenizer, in_memory.train)
-    scored = run.score(str(path), FEW, columns={ours: theirs for ours, theirs in names.items()})
+    scored = run.score(str(path), FEW, columns=names)
     assert scored.queries.groups == reference.queries.groups and scored.queries.ids == reference.queries.ids
     np.testing.assert_array_equal(scored["repsim"].values, reference["repsim"].values)
 

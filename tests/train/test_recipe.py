@@ -34,8 +34,7 @@ def test_json_may_hold_whole_numbers_and_numpy_numbers() -> None:
     ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ({"learning_rate": "high"}, "learning_rate is 'high'; expected a number"),
     ({"betas": [0.9]}, "betas is .0.9,.; expected two numbers"),
-    ({"epochs": 2, "max_steps": 9}, "expected exactly one of them"),
-    ({"epochs": None}, "expected exactly one of them"),
+    ({"epochs": 2, "max_steps": 9}, "expected one of them"),
     ({"epochs": 0}, "epochs is 0"),
     ({"tune": "full", "rank": 4}, "rank is LoRA's"),
     ({"learning_rte": 1.0}, "unknown field 'learning_rte'"),
@@ -43,3 +42,9 @@ def test_json_may_hold_whole_numbers_and_numpy_numbers() -> None:
 def test_a_value_that_cannot_be_used_is_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(WhenceError, match=message):
         Recipe.from_json(changes)
+
+
+def test_how_long_is_three_epochs_unless_steps_are_given() -> None:
+    assert Recipe().epochs == Recipe(epochs=None).epochs == 3
+    assert Recipe(max_steps=2).epochs is None
+    assert Recipe.from_json(Recipe(max_steps=2).to_json()) == Recipe(max_steps=2)

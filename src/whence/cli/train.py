@@ -58,7 +58,7 @@ def train(
     """Fine-tune MODEL on DATA and leave a run in OUT; killed and typed again, it goes on where it was."""
     recipe = Recipe(
         tune=tune, rank=rank, alpha=alpha, dropout=dropout, targets=tuple(targets or DEFAULT.targets),
-        epochs=DEFAULT.epochs if epochs is None and max_steps is None else epochs, max_steps=max_steps,
+        epochs=epochs, max_steps=max_steps,
         batch_size=batch_size, learning_rate=lr, schedule=schedule, warmup_ratio=warmup_ratio,
         weight_decay=weight_decay, clip_norm=clip_norm or None, seed=seed, reduction=reduction,
         checkpoints=checkpoints, dtype=dtype)

@@ -27,8 +27,8 @@ DEFAULT = "fisher"
 def standard_calls(dampings: Sequence[float] = DAMPINGS) -> list[MethodCall]:
     """Baselines first, then every method; those with a damping at each of `dampings`.
 
-    RepSim at its published choice, and at the two other tokens, and in the base model where there is one
-    (the run leaves that out for a full fine-tune).
+    RepSim at its published choice, at the two other tokens, and in the base model (which a run made in memory
+    from a full fine-tune must be told of).
     """
     calls = [parse(name) for name in BASELINES]
     calls += [parse("repsim(token=last_response)"), parse("repsim(token=mean)"), parse("repsim(model=base)")]

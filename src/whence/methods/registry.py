@@ -62,7 +62,7 @@ def method(needs: set[str], dampings: bool = False) -> Callable[[MethodFunction]
     """Register a function under its name, underscores as hyphens.
 
     Args:
-        needs: what must be collected: `grams`, `hidden`, `hidden-base`; nothing for text-only methods.
+        needs: what must be collected: `grams` (gradients), `hidden` (representations); nothing for text-only methods.
         dampings: the method has an option `damping` worth sweeping.
     """
 

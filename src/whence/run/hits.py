@@ -95,9 +95,10 @@ class Hits:
     def to_rich(self, count: int = 10) -> rich.table.Table:
         """A table for the terminal: proponents, then opponents."""
         table = rich.table.Table(title=f"{self.scores.method}, score in {self.scores.unit}", title_justify="left")
-        for name, justify in (("rank", "right"), ("score", "right"), ("id", "left"), ("group", "left"),
-                              ("prompt", "left"), ("response", "left")):
-            table.add_column(name, justify=justify, max_width=48, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        for name, least in (("rank", 4), ("score", 9)):
+            table.add_column(name, justify="right", min_width=least, no_wrap=True)
+        for name, least in (("id", 4), ("group", 6), ("prompt", 16), ("response", 12)):
+            table.add_column(name, min_width=least, max_width=48, overflow="ellipsis", no_wrap=True)
         groups = self.top(count), self.bottom(min(count, len(self) - count))[::-1]
         for part in groups:
             for hit in part:

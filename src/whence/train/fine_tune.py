@@ -41,6 +41,7 @@ def fine_tune(model_path: str | Path, data: object, out: str | Path, recipe: Rec
     source = str(data) if isinstance(data, str | Path) else f"in memory ({type(data).__name__})"
     about = {"source": source, "columns": dict(columns or {}), "split": split, "template": template,
              "max_length": max_length, "eos": eos}
-    base = BaseInfo(loaded.path, loaded.base_hash, loaded.tokenizer, about)
+    where = str(Path(loaded.path).resolve()) if Path(loaded.path).is_dir() else loaded.path  # found from any folder
+    base = BaseInfo(where, loaded.base_hash, loaded.tokenizer, about)
     return train(loaded.model, examples, recipe or Recipe(), out, base_info=base, save_every=save_every,
                  resume=resume)

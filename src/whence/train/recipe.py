@@ -18,6 +18,7 @@ REDUCTIONS = {
 }
 DTYPES = ("fp32", "bf16")
 ALL_LINEAR = "all-linear"
+EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Recipe:
         rank, alpha, dropout, targets: LoRA's own (the update is `alpha / rank * B A`); with `full` they stay
             at their defaults. `targets` are glob patterns over the names of linear layers, whole
             (`model.layers.0.*`) or last part (`q_proj`); `all-linear` is every one but the output head.
-        epochs, max_steps: how long; exactly one of them is given.
+        epochs, max_steps: how long; one of them, and 3 epochs where neither is given.
         batch_size: examples an optimizer step. The last batch of an epoch may be smaller.
         learning_rate, schedule, warmup_ratio: see `whence.train.plan.learning_rate`.
         weight_decay: AdamW's, on weights with two axes or more; never on biases and norms.
@@ -50,7 +51,7 @@ class Recipe:
     alpha: int = 16
     dropout: float = 0.0
     targets: tuple[str, ...] = (ALL_LINEAR,)
-    epochs: int | None = 3
+    epochs: int | None = None
     max_steps: int | None = None
     batch_size: int = 8
     learning_rate: float = 2e-4
@@ -84,9 +85,11 @@ class Recipe:
                     "a number above 0, or none for no clipping")
         self._check("seed", 0 <= self.seed < 2**63, "a whole number of at least 0, below 2^63")
         self._check("targets", len(self.targets) > 0, "at least one pattern")
-        if (self.epochs is None) == (self.max_steps is None):
+        if self.epochs is None and self.max_steps is None:
+            object.__setattr__(self, "epochs", EPOCHS)
+        if self.epochs is not None and self.max_steps is not None:
             raise WhenceError(f"recipe: epochs is {self.epochs} and max_steps is {self.max_steps}; "
-                              "expected exactly one of them, and the other none")
+                              "expected one of them, and the other none")
         for name in ("epochs", "max_steps"):
             value = getattr(self, name)
             self._check(name, value is None or value >= 1, "a whole number of at least 1")
