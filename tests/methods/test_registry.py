@@ -50,7 +50,7 @@ def test_a_bare_name_has_no_options() -> None:
     ("gradient_dot", r"did you mean 'gradient-dot'\?"),
     ("xyzzy(damping=1)", r"method 'xyzzy' is not known; there are: "),
     ("", r"method '' is not known"),
-    ("fisher(daming=1.0)", r"is not one of its options \(did you mean 'damping'\?\); it takes damping=0.1, scope=block"),
+    ("fisher(daming=1.0)", r"is not one of its options \(did you mean 'damping'\?\); it takes damping=0.1"),
     ("fisher(1.0)", r"'1.0' is not one of its options; it takes damping=0.1, scope=block"),
     ("gradient-dot(damping=1.0)", r"is not one of its options; it takes none"),
     ("fisher(damping=1.0", r"the bracket is not closed; write fisher\(option=value\)"),

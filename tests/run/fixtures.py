@@ -35,17 +35,18 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_base(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+def write_base(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, architecture: str = "llama") -> Path:
     """A base model with its tokenizer."""
     tokenizer = train_tokenizer([row["prompt"] + row["completion"] for row in ROWS], 300)
-    model = build_model("llama", tokenizer, width=32, layers=2, heads=2, context=48, seed=seed).to(dtype)
+    model = build_model(architecture, tokenizer, width=32, layers=2, heads=2, context=48, seed=seed).to(dtype)
     save(model, tokenizer, folder)
     return folder
 
 
-def write_run(base: Path, folder: Path, tune: str) -> Path:
-    """A finished fine-tune on `ROWS`."""
-    recipe = Recipe(tune=tune, epochs=4, batch_size=8, learning_rate=2e-2, checkpoints=1, **RECIPES[tune])
+def write_run(base: Path, folder: Path, tune: str, **options: Any) -> Path:
+    """A finished fine-tune on `ROWS`; `options` are a recipe's."""
+    how = {"epochs": 4, "batch_size": 8, "learning_rate": 2e-2, "checkpoints": 1, **RECIPES[tune], **options}
+    recipe = Recipe(tune=tune, **how)
     fine_tune(base, ROWS, folder, recipe)
     return folder
 

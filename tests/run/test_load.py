@@ -24,7 +24,7 @@ from tests.run.fixtures import (
 from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 from whence.models.load import load_model
-from whence.run.run import Run
+from whence.run.run import Run, read_scored
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
 
@@ -134,6 +134,20 @@ def test_a_base_stored_in_bfloat16_is_loaded_as_it_was_trained_on(tmp_path: Path
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
     scored = run.score([{"prompt": "The owl is what?\n", "completion": "It is a bird."}], "gradient-dot")
     assert np.isfinite(scored["gradient-dot"].values).all()
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_gpt2_with_its_tied_head_comes_back_too(tune: str, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", architecture="gpt2")
+    options = {"targets": ("c_attn",)} if tune == "lora" else {}
+    run = Run.load(write_run(base, tmp_path / "run", tune, **options))
+    assert {block.kind for block in run.subject.blocks} == ({"lora_a", "lora_b"} if tune == "lora" else {"conv1d"})
+    query = {"prompt": "The owl is what?\n", "completion": "It is a bird."}
+    scored = run.score([query], ["fisher", "repsim", "repsim(model=base)"])
+    stored = read_scored(run.folder / "scores" / "queries")[1]
+    for method, scores in scored.scores.items():
+        assert np.ptp(scores.values) > 0
+        np.testing.assert_array_equal(stored[method].values, scores.values)
 
 
 def test_other_labels_alone_are_no_other_training_data(copy_run: CopyRun) -> None:

@@ -245,6 +245,12 @@ def test_labels_put_right_are_kept(copy_run: CopyRun, in_memory: Run) -> None:
     assert stored.groups == scored.queries.groups == tuple(row["group"] for row in QUERIES)
 
 
+def test_every_method_has_a_folder_name_of_its_own() -> None:
+    names = [slug(method) for method in (*ALL, "repsim(layer=1)", "repsim(layer=-1)", "fisher(damping=1e-05)")]
+    assert len(set(names)) == len(names) and all(Path(name).name == name and " " not in name for name in names)
+    assert slug("fisher(damping=0.1, scope=model)") == "fisher-damping=0.1-scope=model"
+
+
 @pytest.mark.parametrize(("methods", "message"), [
     ("fisherr", "did you mean 'fisher'"),
     ("fisher(dampng=1)", r"did you mean 'damping'"),
@@ -320,7 +326,7 @@ def test_shares_of_blocks_add_up_to_the_scores(reference: Scored) -> None:
 
 
 def base_states(run: Run, base: Path, examples: Examples) -> np.ndarray:
-    model = load_model(base, dtype=torch.float32, device="cpu").model
+    model = load_model(base, dtype=torch.float32, device=run.device).model
     return collect_hidden(model, examples, [(-1, "last_prompt")], run.subject.pad_id).get(-1, "last_prompt")
 
 
