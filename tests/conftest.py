@@ -10,6 +10,7 @@ import torch
 
 os.environ.setdefault("WHENCE_PROGRESS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bits are compared: on the CPU, wherever the tests run
 torch.set_num_threads(1)  # the models are tiny, and tests share the machine
 
 

@@ -67,3 +67,21 @@ def test_options_and_needs_are_those_of_the_functions() -> None:
     for method in METHODS.values():
         assert method.needs <= {"grams", "hidden"}
         assert method.dampings == ("damping" in method.options)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("fisher(damping=abc)", "expected a number, such as 0.1"),
+    ("fisher(damping=inf)", "expected a number"),
+    ("fisher(damping=1e999)", "expected a number"),
+    ("lissa(iterations=2.5)", "expected a whole number, such as 1000"),
+    ("random(seed=x)", "expected a whole number"),
+    ("fisher(damping=1, damping=2)", "damping is given twice"),
+])
+def test_options_have_the_type_of_their_default(text: str, message: str) -> None:
+    with pytest.raises(WhenceError, match=message):
+        parse(text)
+
+
+def test_a_whole_number_may_stand_for_a_number() -> None:
+    assert parse("fisher(damping=1)").options == {"damping": 1.0}
+    assert parse("repsim(layer=-2, token=mean)").options == {"layer": -2, "token": "mean"}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +14,7 @@ import pytest
 from tests.report.synthetic import content
 from whence.base.errors import WhenceError
 from whence.report import MAX_BYTES, to_html, write_report
+from whence.report.page import HERE, SCRIPTS
 from whence.tasks.table import metric_table
 
 EVIL = "</script><img onerror=alert(1) src=x><!--<script>alert(2)//"
@@ -44,6 +47,16 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
     for tag, attributes in Elements(page).seen:
         for name in ("href", "action", "srcset", "poster"):
             assert (attributes.get(name) or "#").startswith(("#", "data:,")), (tag, attributes)
+
+
+def test_every_script_is_on_the_page_and_nothing_else_is_allowed_to_run() -> None:
+    page = to_html(content())
+    assert sorted(SCRIPTS) == sorted(file.name for file in HERE.glob("*.js"))
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    places = [script.index((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS]
+    assert places == sorted(places)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert re.findall(r"script-src ([^;]*);", page) == [f"'sha256-{digest}'"]
 
 
 def test_the_page_is_the_same_every_time() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from whence.methods.catalogue import parse_calls
 from whence.methods.evidence import Evidence
 from whence.run.report import scored_report
 from whence.run.scored import Scored
+from whence.scores.matrix import Scores
 
 Q, N = 3, 12
 
@@ -62,3 +64,28 @@ def test_the_page_has_blocks_behaviours_and_the_tables_notes(tmp_path: Path) -> 
     for note in made.table().notes:
         assert note.replace("'", "&#39;") in page
     assert made.table().notes
+
+
+def with_scores(largest: float, unit: str, measured: float) -> Scored:
+    """One method whose largest score in size is `largest`, below 0, where what is measured reaches `measured`."""
+    values = np.zeros((Q, N))
+    values[1, 2], values[0, 1] = -largest, largest / 2
+    return dataclasses.replace(
+        scored("fisher"), scores={"fisher": Scores(values, "fisher", unit=unit)},
+        measured={"values": np.array([-0.1, -measured, -0.2]), "wrong_tokens": np.array([0, 1, 2])})
+
+
+@pytest.mark.parametrize(("largest", "unit", "measured", "warned"), [
+    (3.5, "nats", 3.0, True),
+    (3.0, "nats", 3.0, False),  # what one copy changes could still bring the log-probability to 0
+    (0.9, "nats", 0.3, False),  # below one nat, small beside any range
+    (1.1, "nats", 0.3, True),
+    (1234.0, "cosine", 3.0, False),  # not predicted changes
+])
+def test_predicted_changes_beyond_the_range_of_what_is_measured_are_warned_of(
+        largest: float, unit: str, measured: float, warned: bool, tmp_path: Path) -> None:
+    page, _ = written(scored_report(with_scores(largest, unit, measured), {}, tmp_path / "r.html", title="t"))
+    assert ("Read this first" in page) == warned
+    said = f"fisher predicts changes of up to {largest:.3g} nats from one more copy of one example"
+    assert (said in page) == warned
+    assert (f"are at most {measured:.3g} nats away from 0" in page) == warned

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from whence.base.errors import WhenceError
 from whence.data.encode import describe
 from whence.data.rows import parse_columns
 from whence.methods.catalogue import DEFAULT, METHODS
@@ -38,10 +39,13 @@ def score(
     columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,..., as in prompt=question,group=label.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of this set of queries [the file's]; scores/NAME/.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where the report goes [RUN/report.html].")] = None,
+    base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Score every training row of RUN for every query; killed and typed again, it goes on where it was."""
-    loaded = Run.load(run)
+    if report and report.is_dir():
+        raise WhenceError(f"--report {report}: a folder; expected the name of a file, such as {report / 'report.html'}")
+    loaded = Run.load(run, base=base)
     examples = loaded.encode(queries, parse_columns(columns) if columns else None)
     print(f"queries: {len(examples)}/{len(examples)} rows used; {describe(examples)}",
           file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -21,19 +21,22 @@ def trace(
     method: Annotated[str, typer.Option(help="Such as datainf or 'fisher(damping=1.0)'.")] = DEFAULT,
     top: Annotated[int, typer.Option(help="How many proponents and opponents.")] = 10,
     html: Annotated[Path | None, typer.Option(help="Write a report of this answer too.")] = None,
+    base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Rank the training rows of RUN by what one more copy of each would do to the log-probability of RESPONSE."""
     if top < 1:
         raise WhenceError(f"--top {top}: expected at least 1")
-    hits = Run.load(run).trace(prompt, response, method)
+    hits = Run.load(run, base=base).trace(prompt, response, method)
     page = hits.to_html(html) if html else None
     if as_json:
         print(json.dumps(hits.to_json(top) | {"report": str(page) if page else None}, indent=1))
         return
     console = Console()
     said = "is" if hits.greedy_matches else "is not"
-    console.print(f"log p(response | prompt) = {hits.value:.3f} nats; it {said} the model's greedy answer")
+    name, _, unit = hits.what.rpartition("_")
+    name = name.replace("_", " ")
+    console.print(f"{name} of the response: {hits.value:.3f} {unit}; it {said} the model's greedy answer")
     console.print(hits.to_rich(top))
     if page:
         console.print(f"report: {page}", soft_wrap=True, markup=False)

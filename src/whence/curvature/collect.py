@@ -37,15 +37,18 @@ def gradient_dtype(model: nn.Module) -> torch.dtype:
     return torch.promote_types(next(model.parameters()).dtype, torch.float32)
 
 
-def group_blocks(blocks: Sequence[Block], rows: int, itemsize: int, memory: int | None = None) -> list[list[Block]]:
-    """Consecutive blocks whose gradients of `rows` rows fit in `memory` bytes together.
+def free_memory(model: nn.Module) -> int:
+    """Bytes that are free where the model is."""
+    device = next(model.parameters()).device
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
-    Default memory: half of what the machine has free now.
+
+def group_blocks(blocks: Sequence[Block], rows: int, itemsize: int, memory: int) -> list[list[Block]]:
+    """Consecutive blocks whose gradients of `rows` rows fit in `memory` bytes together.
 
     Raises:
         WhenceError: one block alone does not fit; names it and what would.
     """
-    memory = memory or psutil.virtual_memory().available // 2
     groups: list[list[Block]] = []
     free = 0
     for block in blocks:

@@ -19,9 +19,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from whence.base.errors import WhenceError
 from whence.curvature.gram import Gram
 
 PUBLISHED_SCALE = 1e3
+
+
+def check_iterations(iterations: int) -> None:
+    """Refuse a number of iterations that is no number of iterations."""
+    if iterations < 0:
+        raise WhenceError(f"iterations={iterations}: expected 0 or more")
 
 
 def published_filter(mu: np.ndarray, damping: float, iterations: int) -> np.ndarray:

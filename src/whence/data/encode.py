@@ -78,12 +78,18 @@ def describe(examples: Examples) -> str:
             f"{n['truncated']:,} truncated{at}, longest {n['longest']:,}")
 
 
+def is_chat(rows: Rows) -> bool:
+    """Whether a chat template renders these rows: `messages`, or prompt and completion that are lists of them."""
+    kind = recognise(rows)
+    return kind == "messages" or (kind == "prompt+completion" and isinstance(rows.columns["prompt"][0], list))
+
+
 def _render(rows: Rows, tokenizer: PreTrainedTokenizerBase,
             template: str | None) -> tuple[list[Rendered], bool]:
     """The rows as texts, and whether a chat template wrote them."""
     kind = recognise(rows)
     names = ("messages",) if kind == "messages" else ("prompt", "completion")
-    chat = kind == "messages" or (kind == "prompt+completion" and isinstance(rows.columns["prompt"][0], list))
+    chat = is_chat(rows)
     if template is not None and (chat or kind == "text"):
         raise WhenceError(f"{rows.source}: template {template!r} is for a prompt and a completion that are "
                           f"strings; these are {'conversations' if chat else 'plain text'}, so leave it out")

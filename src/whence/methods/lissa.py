@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from whence.curvature.lissa import convergent_scale, corrected_filter, relative_residual
+from whence.curvature.lissa import check_iterations, convergent_scale, corrected_filter, relative_residual
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
 from whence.methods.solver_facts import solver_facts
@@ -23,6 +23,7 @@ def lissa(evidence: Evidence, *, damping: float = 0.1, iterations: int = 1000) -
 
     Agarwal, Bullins & Hazan 2017 (arXiv 1602.03943); Koh & Liang 2017.
     """
+    check_iterations(iterations)
     grams = evidence.need_grams()
     dampings = [gram.damping(damping) for gram in grams]
     values, residuals = np.zeros_like(grams[0].cross), []

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from whence.curvature.gram import total
-from whence.curvature.lissa import PUBLISHED_SCALE, published_filter
+from whence.curvature.lissa import PUBLISHED_SCALE, check_iterations, published_filter
 from whence.methods.evidence import Evidence
 from whence.methods.registry import method
 from whence.methods.solver_facts import solver_facts
@@ -22,6 +22,7 @@ def lissa_published(evidence: Evidence, *, damping: float = 0.1, iterations: int
     the Fisher's eigenvalues are far below 1000, and divergent where they are above 2000: see
     `curvature/lissa.py`. `largest_step` in the facts is mu_max / 1000. Use `lissa` for an inverse.
     """
+    check_iterations(iterations)
     grams = evidence.need_grams()
     dampings = [gram.damping(damping) for gram in grams]
     values = total(gram.apply(partial(published_filter, damping=lam, iterations=iterations))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -94,15 +95,26 @@ def parse(text: str) -> MethodCall:
         if not equals or key not in chosen.options:
             raise WhenceError(f"method {text!r}: {piece!r} is not one of its options{_near(key, chosen.options)}; "
                               f"it takes {', '.join(f'{k}={v}' for k, v in chosen.options.items()) or 'none'}")
-        options[key] = _value(value)
+        if key in options:
+            raise WhenceError(f"method {text!r}: {key} is given twice")
+        options[key] = _value(text, key, value, chosen.options[key])
     return MethodCall(chosen, options)
 
 
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _value(text: str, key: str, written: str, default: Any) -> Any:
+    """What was written, in the type of the option's default."""
+    value: Any = written.strip("'\"")
+    if not isinstance(default, str):
+        try:
+            value = ast.literal_eval(written)
+        except (ValueError, SyntaxError):
+            value = None
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+    if type(value) is not type(default) or (isinstance(value, float) and not math.isfinite(value)):
+        expected = {int: "a whole number", float: "a number"}.get(type(default), "a word")
+        raise WhenceError(f"method {text!r}: {key}={written}; expected {expected}, such as {default}")
+    return value
 
 
 def _near(name: str, known: Mapping[str, Any]) -> str:

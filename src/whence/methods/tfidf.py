@@ -8,7 +8,7 @@ N and df are of the documents (the training rows), and terms that no document ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -24,7 +24,7 @@ Analyzer = Literal["word", "char", "char_wb"]
 
 
 def tfidf_scores(queries: Sequence[str], documents: Sequence[str], ngrams: tuple[int, int] = (1, 2),
-                 analyzer: Analyzer = "word") -> Float64[np.ndarray, "queries documents"]:
+                 analyzer: str = "word") -> Float64[np.ndarray, "queries documents"]:
     """Cosines [Q, N], from 0 to 1; 0 where they share no term, or have none.
 
     Args:
@@ -34,6 +34,8 @@ def tfidf_scores(queries: Sequence[str], documents: Sequence[str], ngrams: tuple
     Raises:
         WhenceError: a range of n-grams that is empty or begins below 1.
     """
+    if analyzer not in get_args(Analyzer):
+        raise WhenceError(f"analyzer={analyzer}: expected {', '.join(get_args(Analyzer))}")
     if not 1 <= ngrams[0] <= ngrams[1]:
         raise WhenceError(f"ngrams={ngrams}: expected (shortest, longest) with 1 <= shortest <= longest")
     pattern = WORD if analyzer == "word" else None
@@ -46,7 +48,7 @@ def tfidf_scores(queries: Sequence[str], documents: Sequence[str], ngrams: tuple
 
 
 @method(needs=set())
-def tfidf(evidence: Evidence, *, field: str = "both", analyzer: Analyzer = "word",
+def tfidf(evidence: Evidence, *, field: str = "both", analyzer: str = "word",
           longest: int = 2) -> Scores:
     """TF-IDF cosine over n-grams of 1 to `longest` words (or 2 to `longest` characters); no model."""
     shortest = 1 if analyzer == "word" else min(2, longest)

@@ -24,6 +24,7 @@ from whence.report.wording import show_metric, show_number
 from whence.tasks.interval import short
 
 HERE = Path(__file__).parent
+SCRIPTS = ("payload.js", "strips.js", "table.js", "explorer.js")  # one <script>; each uses those before it
 MAX_BYTES = 1_900_000
 SLACK = 1_000  # for the words that say how much is shown, which are known only after fitting
 
@@ -45,7 +46,7 @@ def to_html(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
     """The page as text; the same content gives the same bytes. Size and errors as `write_report`."""
     template = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
                            trim_blocks=True, lstrip_blocks=True).get_template("report.jinja")
-    script = (HERE / "report.js").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     parts = {
         "content": content, "readings": readings(content), "table": content.metrics, "rows": metric_rows(content),
         "plots": draw_all(content), "sections": fact_sections(content.facts),

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from whence.base.errors import WhenceError
-from whence.curvature.collect import collect_grams, collect_hidden, gradient_dtype, group_blocks
+from whence.curvature.collect import collect_grams, collect_hidden, free_memory, gradient_dtype, group_blocks
 from whence.curvature.gram import Gram
 from whence.data.examples import Examples
 from whence.measure.measurement import Measurement
@@ -84,8 +84,9 @@ def _grams(subject: Subject, train: Examples, queries: Examples, hidden: Sequenc
     again = [block for block in blocks if block.name in known]
     place = {block.name: i for i, block in enumerate(blocks)}
     size = gradient_dtype(subject.model).itemsize
-    plan = [(group, False) for group in group_blocks(fresh, len(train) + len(queries), size, subject.memory)]
-    plan += [(group, True) for group in group_blocks(again, len(queries), size, subject.memory)]
+    memory = subject.memory or free_memory(subject.model) // 2
+    plan = [(group, False) for group in group_blocks(fresh, len(train) + len(queries), size, memory)]
+    plan += [(group, True) for group in group_blocks(again, len(queries), size, memory)]
     for group, reuse in plan:
         choices = [(layer, token) for _, layer, token in hidden]
         of_queries, of_train = HiddenStates(choices), HiddenStates(choices)

@@ -45,6 +45,7 @@ class Hits:
         scores: scores [1, N].
         value: the measurement of the query, such as its log-probability in nats.
         greedy_matches: whether greedy decoding gives the response.
+        what: name and unit of the measurement: `log_prob_nats`.
     """
 
     query: Examples
@@ -52,6 +53,7 @@ class Hits:
     scores: Scores
     value: float
     greedy_matches: bool
+    what: str
     _write: Callable[[str | Path], Path]
 
     @cached_property
@@ -86,7 +88,7 @@ class Hits:
         """Plain values: the query, what was measured, `count` proponents and opponents."""
         return {
             "prompt": self.query.prompts[0], "response": self.query.responses[0], "method": self.scores.method,
-            "unit": self.scores.unit, "log_prob_nats": self.value, "greedy_matches": self.greedy_matches,
+            "unit": self.scores.unit, self.what: self.value, "greedy_matches": self.greedy_matches,
             "n_train": len(self), "facts": dict(self.scores.facts),
             "proponents": [vars(hit) for hit in self.top(count)],
             "opponents": [vars(hit) for hit in self.bottom(count)],

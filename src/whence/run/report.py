@@ -34,7 +34,7 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
     shares = scored.block_scores(headline)
     behaviours: list[dict[str, Any]] = []
     for q in range(len(scored.queries)):
-        behaviour = {"log_prob_nats": float(scored.measured["values"][q]),
+        behaviour = {scored.what: float(scored.measured["values"][q]),
                      "greedy_matches": bool(scored.measured["wrong_tokens"][q] == 0)}
         behaviours.append(behaviour | ({"greedy": answers[q]} if answers else {}))
     content = ReportContent(

@@ -47,7 +47,8 @@ class Run:
         tokenizer: its tokenizer.
         train: the training examples, or anything `whence.data.encode.load_examples` takes.
         folder: where what is found is kept; None keeps it in memory.
-        encoding: how rows become tokens (`template`, `max_length`, `eos`), for queries given as text.
+        encoding: how rows become tokens (`template`, `max_length`, `eos`, and `chat`: whether the chat template
+            wraps them), for queries given as text.
         base: folder or name of the base model; only needed for representations of the base of a full fine-tune.
         record: the contents of `run.json`.
         blocks: patterns that choose the attributed blocks (see `whence.models.blocks.select_blocks`).
@@ -106,7 +107,7 @@ class Run:
         _same(folder, "training data (train.parquet)", hashes["data"], train.content_hash)
         _same(folder, "tokenizer", hashes["tokenizer"], tokenizer_hash(loaded.tokenizer))
         data = record["config"]["data"]
-        encoding = {name: data[name] for name in ("template", "max_length", "eos") if name in data}
+        encoding = {name: data[name] for name in ("template", "max_length", "eos", "chat") if name in data}
         return cls(loaded.model, loaded.tokenizer, train, folder=folder, encoding=encoding, base=base, record=record,
                    **options)
 
@@ -117,7 +118,8 @@ class Run:
 
     def encode(self, source: object, columns: Mapping[str, str] | None = None) -> Examples:
         """Rows to examples, the way the training rows were encoded."""
-        return load_examples(source, self.tokenizer, columns=columns, **self.encoding)
+        how = {name: value for name, value in self.encoding.items() if name != "chat"}
+        return load_examples(source, self.tokenizer, columns=columns, **how)
 
     def score(self, queries: object, methods: Sequence[str] | str = DEFAULT, *, name: str = "queries",
               columns: Mapping[str, str] | None = None) -> Scored:
@@ -158,17 +160,28 @@ class Run:
             identity = self._identity(examples)
             write_json(place / "about.json", {**identity, "methods": _with_earlier(place, identity, list(scores)),
                                               "timings": self.timings, "peak_memory": peak_memory(self.device)})
-        return Scored(self.train, examples, scores, evidence, measured)
+        return Scored(self.train, examples, scores, evidence, measured, self._what)
 
     def trace(self, prompt: str, response: str, method: str = DEFAULT) -> Hits:
-        """The training examples behind `response` to `prompt`, ranked by one method."""
-        query = self.encode([{"prompt": prompt, "completion": response}])
+        """The training examples behind `response` to `prompt`, ranked by one method.
+
+        Where the run was trained on conversations, prompt and response are one turn each of such a one.
+        """
+        row: dict[str, Any] = {"prompt": prompt, "completion": response}
+        if self.encoding.get("chat"):
+            row = {"prompt": [{"role": "user", "content": prompt}],
+                   "completion": [{"role": "assistant", "content": response}]}
+        query = self.encode([row])
         evidence, measured = self._evidence(query, parse_calls([method]))
         (call,) = parse_calls([method])
         scores = call(evidence)
-        scored = Scored(self.train, query, {str(call): scores}, evidence, measured)
+        scored = Scored(self.train, query, {str(call): scores}, evidence, measured, self._what)
         return Hits(query, self.train, scores, float(measured["values"][0]), bool(measured["wrong_tokens"][0] == 0),
-                    lambda path: hits_report(scored, self.facts(), path))
+                    self._what, lambda path: hits_report(scored, self.facts(), path))
+
+    @property
+    def _what(self) -> str:
+        return f"{self.subject.measurement.name}_{self.subject.measurement.unit}"
 
     @property
     def device(self) -> torch.device:

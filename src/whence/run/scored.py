@@ -34,6 +34,7 @@ class Scored:
     scores: Mapping[str, Scores]
     evidence: Evidence
     measured: Mapping[str, np.ndarray]
+    what: str = "log_prob_nats"  # name and unit of the measurement
 
     def __getitem__(self, method: str) -> Scores:
         return self.scores[method]

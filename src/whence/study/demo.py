@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from whence.measure.greedy import greedy_answers
-from whence.methods.catalogue import standard_calls
 from whence.models.build import build_model, pretrain, save, train_tokenizer
 from whence.models.corpus import default_documents
 from whence.run.report import scored_report
@@ -23,8 +22,17 @@ from whence.tasks.synthetic import make_task, write_task
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
 
-DAMPINGS = (0.01, 0.1, 1.0, 10.0, 100.0)
-RECIPE = Recipe(rank=16, alpha=32, learning_rate=3e-3, epochs=16, batch_size=16, schedule="cosine", warmup_ratio=0.05)
+@dataclass(frozen=True)
+class Sizes:
+    """How large the demo is; the defaults take some two minutes on 2 cores."""
+
+    train_per_class: int = 40
+    queries_per_class: int = 6
+    width: int = 128
+    layers: int = 4
+    pretraining_steps: int = 300
+    recipe: Recipe = field(default_factory=lambda: Recipe(
+        rank=16, alpha=32, learning_rate=3e-3, epochs=16, batch_size=16, schedule="cosine", warmup_ratio=0.05))
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,10 @@ class Demo:
     seconds: dict[str, float]
 
 
-def run_demo(out: str | Path, say: Callable[[str], object] = print, seed: int = 0) -> Demo:
+def run_demo(out: str | Path, say: Callable[[str], object] = print, sizes: Sizes | None = None,
+             seed: int = 0) -> Demo:
     """Run it all in `out`; a step that is already there is not done again."""
-    out, seconds = Path(out), {}
+    out, sizes, seconds = Path(out), sizes or Sizes(), {}
 
     def timed(what: str, start: float) -> None:
         seconds[what] = time.perf_counter() - start
@@ -47,25 +56,26 @@ def run_demo(out: str | Path, say: Callable[[str], object] = print, seed: int = 
     start = time.perf_counter()
     say("1/4  a small language model from scratch, pretrained on Python's documentation")
     base = out / "base"
+    task = make_task("grammar", train_per_class=sizes.train_per_class, queries_per_class=sizes.queries_per_class,
+                     seed=seed)
+    write_task(task, out / "data")
     if not (base / "config.json").exists():
         documents = default_documents()
-        task = make_task("grammar", train_per_class=40, queries_per_class=6, seed=seed)
         tokenizer = train_tokenizer([*documents, *(row["prompt"] for row in task.train)], 1024)
-        model = build_model("llama", tokenizer, width=128, layers=4, context=256, seed=seed)
-        pretrain(model, tokenizer, documents, steps=300, batch=16, length=96, lr=2e-3, seed=seed)
+        model = build_model("llama", tokenizer, width=sizes.width, layers=sizes.layers, context=256, seed=seed)
+        pretrain(model, tokenizer, documents, steps=sizes.pretraining_steps, batch=16, length=96, lr=2e-3, seed=seed)
         save(model, tokenizer, base)
-        write_task(task, out / "data")
     timed("base_model", start)
 
     start = time.perf_counter()
     say("2/4  fine-tune it with LoRA to name grammar rules")
-    fine_tune(base, out / "data" / "train.jsonl", out / "run", RECIPE, say=lambda line: say(f"     {line}"))
+    fine_tune(base, out / "data" / "train.jsonl", out / "run", sizes.recipe, say=lambda line: say(f"     {line}"))
     timed("fine_tune", start)
 
     start = time.perf_counter()
     say("3/4  sweep once over the data, score every training example for every query with every method")
     run = Run.load(out / "run")
-    scored = run.score(out / "data" / "queries.jsonl", [str(call) for call in standard_calls(DAMPINGS)])
+    scored = run.score(out / "data" / "queries.jsonl", "all")
     say(f"     the fine-tuned model gets {scored.accuracy:.0%} of {len(scored.queries)} unseen queries right")
     timed("sweep_and_score", start)
 

@@ -85,15 +85,20 @@ def _sum_products(left: Tensor, right: Tensor | None) -> np.ndarray:
     for start in range(0, left.shape[1], COLUMNS):
         l = left[:, start : start + COLUMNS]
         if right is None:
-            part = l.double().square().sum(dim=1)
+            part = _double(l).square().sum(dim=1)
         elif right is left and l.device.type == "cpu":
             array = l.contiguous().numpy()
             part = torch.from_numpy(array @ array.T).double()  # numpy sees the symmetry (syrk): half the work
         else:
-            part = (l @ right[:, start : start + COLUMNS].T).double()
+            part = _double(l @ right[:, start : start + COLUMNS].T)
         total = part if total is None else total.add_(part)
     assert total is not None
     return total.cpu().numpy()
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """float64 where the tensor is, or on the CPU for a device that has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def _ordered(rows: np.ndarray, back: Tensor) -> np.ndarray:

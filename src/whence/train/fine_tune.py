@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from whence.data.encode import describe, load_examples
+from whence.data.encode import describe, encode, is_chat
+from whence.data.read import read_rows
 from whence.models.load import load_model
 from whence.train.loop import Trained, train
 from whence.train.recipe import Recipe
@@ -34,13 +35,13 @@ def fine_tune(model_path: str | Path, data: object, out: str | Path, recipe: Rec
         WhenceError: whatever loading and training raise.
     """
     loaded = load_model(model_path, dtype=torch.float32, device=device)
-    examples = load_examples(data, loaded.tokenizer, columns=columns, split=split, template=template,
-                             max_length=max_length, eos=eos)
+    rows = read_rows(data, columns, split)
+    examples = encode(rows, loaded.tokenizer, template=template, max_length=max_length, eos=eos)
     if say is not None:
         say(f"data: {len(examples)}/{len(examples)} rows used; {describe(examples)}")  # bad rows were refused
     source = str(data) if isinstance(data, str | Path) else f"in memory ({type(data).__name__})"
     about = {"source": source, "columns": dict(columns or {}), "split": split, "template": template,
-             "max_length": max_length, "eos": eos}
+             "max_length": max_length, "eos": eos, "chat": is_chat(rows)}
     where = str(Path(loaded.path).resolve()) if Path(loaded.path).is_dir() else loaded.path  # found from any folder
     base = BaseInfo(where, loaded.base_hash, loaded.tokenizer, about)
     return train(loaded.model, examples, recipe or Recipe(), out, base_info=base, save_every=save_every,

@@ -97,6 +97,7 @@ def train(model: PreTrainedModel | PeftModel, examples: Examples, recipe: Recipe
         check_same(stored, record, out)
         record = stored
         if stored["status"] == "trained":
+            examples.write_parquet(out / "train.parquet")  # ids and groups may have been corrected
             load_checkpoint(model, checkpoint_folders(out)[-1])
             return Trained(model.eval(), out, stored, None, True)
 
