@@ -67,7 +67,7 @@ def test_the_page_has_blocks_behaviours_and_the_tables_notes(tmp_path: Path) -> 
 
 
 def with_scores(largest: float, unit: str, measured: float) -> Scored:
-    """One method whose largest score in size is `largest`, below 0, where what is measured reaches `measured`."""
+    """One method, its score of largest size `-largest`, where what is measured reaches `-measured`."""
     values = np.zeros((Q, N))
     values[1, 2], values[0, 1] = -largest, largest / 2
     return dataclasses.replace(

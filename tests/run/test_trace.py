@@ -15,6 +15,8 @@ from whence.base.errors import WhenceError
 from whence.run.hits import Hits
 from whence.run.run import Run
 from whence.sweep import sweep as sweep_room
+from whence.train.fine_tune import fine_tune
+from whence.train.recipe import Recipe
 
 PROMPT, RESPONSE = QUERIES[0]["prompt"], QUERIES[0]["completion"]
 
@@ -121,3 +123,17 @@ def test_a_trace_in_a_folder_sweeps_the_training_rows_once(copy_run: CopyRun, hi
     run.trace(PROMPT, RESPONSE, "datainf")
     assert swept == [1, 24]
     assert not (run.folder / "scores").exists()
+
+
+def test_a_run_trained_on_chats_traces_chats(base_folder: Path, tmp_path: Path) -> None:
+    """The query gets the chat template that the training rows got, from `messages` and from prompt + completion."""
+    turns = [[{"role": "user", "content": row["prompt"].strip()}, {"role": "assistant", "content": row["completion"]}]
+             for row in QUERIES]
+    chats = {"messages": [{"messages": turn} for turn in turns],
+             "pairs": [{"prompt": turn[:1], "completion": turn[1:]} for turn in turns]}
+    for name, rows in chats.items():
+        fine_tune(base_folder, rows, tmp_path / name, Recipe(rank=2, epochs=1, checkpoints=1))
+        run = Run.load(tmp_path / name)
+        hits = run.trace(QUERIES[2]["prompt"].strip(), QUERIES[2]["completion"], "gradient-dot")
+        assert hits.query.tokens[0].tolist() == run.train.tokens[2].tolist()
+        assert hits.query.is_response[0].tolist() == run.train.is_response[2].tolist()

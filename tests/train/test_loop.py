@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -269,3 +270,12 @@ def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path: Path,
     (tmp_path / "train_log.jsonl").write_text("{}\n")
     with pytest.raises(WhenceError, match=r"has 1 lines, but there is a checkpoint of step 4"):
         run(tmp_path, recipe(epochs=1))
+
+
+def test_corrected_groups_reach_a_finished_run(tmp_path: Path) -> None:
+    """Labels change no weight, so nothing is trained again; the stored rows get them all the same."""
+    data = examples(11)
+    weights = run(tmp_path, recipe(epochs=1), data).record["hashes"]["weights"]
+    again = run(tmp_path, recipe(epochs=1), replace(data, groups=("corrected",) * 11))
+    assert again.already_trained and again.record["hashes"]["weights"] == weights
+    assert set(Examples.read_parquet(tmp_path / "train.parquet").groups) == {"corrected"}
