@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from tests import tiny
-from whence.curvature.collect import collect_grams, group_blocks
+from whence.curvature.collect import collect_grams, gradient_dtype, group_blocks
 from whence.data.examples import Examples
 from whence.methods.catalogue import standard_calls
 from whence.methods.evidence import Evidence
 from whence.methods.registry import parse
 from whence.models.blocks import select_blocks
 from whence.scores.published import read_scores
-from whence.sweep.sweep import Layout
+from whence.sweep.gram import GradientStore
+from whence.sweep.sweep import Layout, sweep
 
 GRADIENT_METHODS = [call for call in standard_calls((0.1, 10.0)) if call.method.needs == {"grams"}]
 
@@ -210,3 +211,16 @@ def test_blocks_are_grouped_by_memory() -> None:
     assert len(group_blocks(blocks, rows=10, itemsize=4, memory=2**30)) == 1
     with pytest.raises(Exception, match="attribute fewer rows"):
         group_blocks(blocks, rows=10, itemsize=4, memory=100)
+
+
+def test_bfloat16_models_are_accumulated_in_float32() -> None:
+    """Gradients of a bfloat16 model are kept in float32; its scores are close to those of the same weights in it."""
+    train, queries = tiny.examples(40), tiny.examples(5, seed=5)
+    half = tiny.lora(dtype=torch.bfloat16)
+    full = tiny.lora(dtype=torch.bfloat16).to(torch.float32)
+    blocks = select_blocks(half)
+    store = GradientStore(blocks, len(train), dtype=gradient_dtype(half))
+    sweep(half, train, blocks, [store])
+    assert {gradients.dtype for gradients in store.gradients} == {torch.float32}
+    ours, expected = (parse("gradient-dot")(_evidence(model, train, queries)).values for model in (half, full))
+    assert np.corrcoef(ours.ravel(), expected.ravel())[0, 1] > 0.99

@@ -66,26 +66,31 @@ def test_the_page_has_blocks_behaviours_and_the_tables_notes(tmp_path: Path) -> 
     assert made.table().notes
 
 
-def with_scores(largest: float, unit: str, measured: float) -> Scored:
-    """One method, its score of largest size `-largest`, where what is measured reaches `-measured`."""
-    values = np.zeros((Q, N))
-    values[1, 2], values[0, 1] = -largest, largest / 2
-    return dataclasses.replace(
-        scored("fisher"), scores={"fisher": Scores(values, "fisher", unit=unit)},
-        measured={"values": np.array([-0.1, -measured, -0.2]), "wrong_tokens": np.array([0, 1, 2])})
+def with_scores(gain: float, unit: str, what: str) -> Scored:
+    """One method: the second query, 2 nats from certain, has a best score of `gain`; every other score is -1000."""
+    values = np.full((Q, N), -1000.0)
+    values[1, 2] = gain
+    measured = {"values": np.array([-0.1, -2.0, -0.2]), "wrong_tokens": np.array([0, 1, 2])}
+    return dataclasses.replace(scored("fisher"), scores={"fisher": Scores(values, "fisher", unit=unit)},
+                               measured=measured, what=what)
 
 
-@pytest.mark.parametrize(("largest", "unit", "measured", "warned"), [
-    (3.5, "nats", 3.0, True),
-    (3.0, "nats", 3.0, False),  # what one copy changes could still bring the log-probability to 0
-    (0.9, "nats", 0.3, False),  # below one nat, small beside any range
-    (1.1, "nats", 0.3, True),
-    (1234.0, "cosine", 3.0, False),  # not predicted changes
+@pytest.mark.parametrize(("gain", "unit", "what", "warned"), [
+    (20.5, "nats", "log_prob_nats", True),
+    (19.5, "nats", "log_prob_nats", False),  # ten times what is left is still taken for a rough guess
+    (20500.0, "cosine", "log_prob_nats", False),  # not predicted changes
+    (20.5, "nats", "log_odds_nats", False),  # log-odds have no bound
 ])
-def test_predicted_changes_beyond_the_range_of_what_is_measured_are_warned_of(
-        largest: float, unit: str, measured: float, warned: bool, tmp_path: Path) -> None:
-    page, _ = written(scored_report(with_scores(largest, unit, measured), {}, tmp_path / "r.html", title="t"))
+def test_predicted_gains_far_beyond_what_is_left_to_gain_are_warned_of(gain: float, unit: str, what: str, warned: bool,
+                                                                       tmp_path: Path) -> None:
+    page, _ = written(scored_report(with_scores(gain, unit, what), {}, tmp_path / "r.html", title="t"))
     assert ("Read this first" in page) == warned
-    said = f"fisher predicts changes of up to {largest:.3g} nats from one more copy of one example"
-    assert (said in page) == warned
-    assert (f"are at most {measured:.3g} nats away from 0" in page) == warned
+    assert (f"fisher: for 1 of {Q} queries the predicted gain from one more copy of the first example, up to {gain:g} "
+            "nats, is more than 10 times all there is left to gain" in page) == warned
+
+
+def test_other_methods_with_such_gains_are_counted(tmp_path: Path) -> None:
+    one = with_scores(50.0, "nats", "log_prob_nats")
+    two = dataclasses.replace(one, scores={**one.scores, "datainf": Scores(one.scores["fisher"].values, "datainf")})
+    page, _ = written(scored_report(two, {}, tmp_path / "r.html", title="t"))
+    assert "fisher (and 1 more methods likewise): for 1 of" in page

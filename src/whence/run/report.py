@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whence.methods.catalogue import BASELINES, DEFAULT, METHODS
 from whence.report.content import ReportContent
 from whence.report.family import families
 from whence.report.page import write_report
-from whence.report.wording import base_name
+from whence.report.wording import base_name, show_number
 from whence.run.scored import Scored
+
+FAR_BEYOND = 10
 
 
 def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *, title: str,
@@ -41,19 +45,29 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
         baselines=baselines, metrics=table, default_damping=damping,
         blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
-        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)))
+        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored)))
     return write_report(content, path)
 
 
-def _beyond_linear(scored: Scored, method: str) -> list[str]:
-    """A warning where predicted changes are larger than what is measured could ever change by."""
-    scores = scored.scores[method]
-    largest, measured = float(abs(scores.values).max()), float(abs(scored.measured["values"]).max())
-    if scores.unit != "nats" or largest <= max(1.0, measured):
+def _beyond_linear(scored: Scored) -> list[str]:
+    """A warning where predicted gains are far larger than what is left to gain: -log p of each query's response."""
+    if scored.what != "log_prob_nats":
+        return []  # other measurements have no bound to compare with
+    left = np.maximum(-scored.measured["values"], 1e-9)
+    told = []
+    for method, scores in scored.scores.items():
+        gains = scores.values.max(axis=1)
+        beyond = gains > FAR_BEYOND * left
+        if scores.unit == "nats" and beyond.any():
+            told.append((method, int(beyond.sum()), float(gains[beyond].max())))
+    if not told:
         return []
-    return [f"{method} predicts changes of up to {largest:,.3g} nats from one more copy of one example, where the "
-            f"log-probabilities themselves are at most {measured:,.3g} nats away from 0: a linear extrapolation far "
-            "beyond its range (a nearly interpolating model, a small damping). Read the order, not the size."]
+    method, count, largest = told[0]
+    others = f" (and {len(told) - 1} more methods likewise)" if len(told) > 1 else ""
+    return [f"{method}{others}: for {count} of {len(left)} queries the predicted gain from one more copy of the first "
+            f"example, up to {show_number(largest)} nats, is more than {FAR_BEYOND} times all there is left to gain. "
+            "That is linear extrapolation far beyond its range (a model that nearly interpolates, a small damping): "
+            "read the order, not the size."]
 
 
 def hits_report(scored: Scored, facts: Mapping[str, Any], path: str | Path) -> Path:

@@ -22,6 +22,7 @@ from whence.tasks.synthetic import make_task, write_task
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
 
+
 @dataclass(frozen=True)
 class Sizes:
     """How large the demo is; the defaults take some two minutes on 2 cores."""
