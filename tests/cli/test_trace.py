@@ -19,7 +19,7 @@ def test_it_prints_what_was_measured_and_both_ends(shell: Shell, copy_run: CopyR
     hits = Run.load(run).trace(*ANSWER[1::2])
     lines = typed.out.splitlines()
     said = "is" if hits.greedy_matches else "is not"
-    assert lines[0] == f"log p(response | prompt) = {hits.value:.3f} nats; it {said} the model's greedy answer"
+    assert lines[0] == f"log prob of the response: {hits.value:.3f} nats; it {said} the model's greedy answer"
     ranks = [line.strip("│ ").split()[0] for line in lines if line.startswith("│")]
     assert ranks == ["1", "2", "23", "24"]
     assert lines[-1] == f"report: {page}" and 1_000 < page.stat().st_size < 2_000_000

@@ -52,7 +52,7 @@ def test_the_encoding_is_that_of_the_training_rows(base_folder: Path, tmp_path: 
     fine_tune(base_folder, ROWS, tmp_path / "run", recipe, template="Q: {prompt} A: {completion}", max_length=40,
               eos=False)
     run = Run.load(tmp_path / "run")
-    assert run.encoding == {"template": "Q: {prompt} A: {completion}", "max_length": 40, "eos": False}
+    assert run.encoding == {"template": "Q: {prompt} A: {completion}", "max_length": 40, "eos": False, "chat": False}
     assert run.encode(ROWS).content_hash == run.train.content_hash
 
 

@@ -255,7 +255,7 @@ def test_every_method_has_a_folder_name_of_its_own() -> None:
     ("fisherr", "did you mean 'fisher'"),
     ("fisher(dampng=1)", r"did you mean 'damping'"),
     (["bm25", "repsim(model=tunde)"], r"repsim\(model=tunde\)': model=tunde: expected tuned or base"),
-    ("repsim(layer=last)", "layer=last: expected a whole number"),
+    ("repsim(layer=last)", "layer=last; expected a whole number"),
     ("repsim(layer=7)", "layer 7 does not exist: this model has 2 layers"),
     ("fisher(damping=0.0)", "damping=0.0: expected a positive number"),
     ("fisher(scope=layer)", "scope=layer: expected block or model"),

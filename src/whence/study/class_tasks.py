@@ -28,6 +28,8 @@ import torch
 
 from whence.base.files import read_json, write_json
 from whence.measure.greedy import greedy_answers
+from whence.methods.evidence import Evidence
+from whence.methods.registry import parse
 from whence.run.run import Run, read_scored
 from whence.study.base_model import study_base
 from whence.study.class_tables import write_page
@@ -97,7 +99,7 @@ def accuracy(answers: Sequence[str], references: Sequence[str]) -> dict[str, flo
     pairs = list(zip((a.strip() for a in answers), (r.strip() for r in references), strict=True))
     numbers = [(re.findall(r"-?\d+", a), re.findall(r"-?\d+", r)) for a, r in pairs]
     found = {"exact": share([a == r for a, r in pairs])}
-    if any(r for _, r in numbers):
+    if all(r for _, r in numbers):  # responses that are answers with numbers, not words with one in them
         found["form"] = share([re.sub(r"-?\d+", "#", a) == re.sub(r"-?\d+", "#", r) for a, r in pairs])
         found["set_up"] = share([before_last_number(a) == before_last_number(r) for a, r in pairs])
         found["last_number"] = share([a[-1:] == r[-1:] for a, r in numbers])
@@ -121,6 +123,7 @@ def tables(out: Path, task: str, tune: str) -> MetricTable:
         folder = Cell(task, tune, seed).folder(out)
         queries, scores = read_scored(folder / "scores" / "queries")
         train = Run.stored_train(folder)
+        scores["random"] = parse(f"random(seed={seed})")(Evidence(train, queries))  # a draw of its own for each seed
         of_seeds.append(metric_table(scores, [str(g) for g in train.groups], [str(g) for g in queries.groups]))
     return MetricTable.over_seeds(of_seeds)
 
