@@ -144,7 +144,7 @@ def test_the_method_lists_are_whole() -> None:
 def test_the_index_of_the_documents_is_whole() -> None:
     docs = ROOT / "docs"
     index = (docs / "README.md").read_text()
-    pages = {path.name for path in docs.glob("*.md")} - {"README.md"}
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"README.md"}
     assert set(re.findall(r"^\| \[.*?\]\(([^)#]+\.md)\)", index, re.MULTILINE)) == pages
 
 
