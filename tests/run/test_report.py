@@ -93,4 +93,4 @@ def test_other_methods_with_such_gains_are_counted(tmp_path: Path) -> None:
     one = with_scores(50.0, "nats", "log_prob_nats")
     two = dataclasses.replace(one, scores={**one.scores, "datainf": Scores(one.scores["fisher"].values, "datainf")})
     page, _ = written(scored_report(two, {}, tmp_path / "r.html", title="t"))
-    assert "fisher (and 1 more methods likewise): for 1 of" in page
+    assert "fisher (and 1 more of the 2 methods likewise): for 1 of" in page

@@ -45,11 +45,11 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
         baselines=baselines, metrics=table, default_damping=damping,
         blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
-        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored)))
+        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)))
     return write_report(content, path)
 
 
-def _beyond_linear(scored: Scored) -> list[str]:
+def _beyond_linear(scored: Scored, headline: str) -> list[str]:
     """A warning where predicted gains are far larger than what is left to gain: -log p of each query's response."""
     if scored.what != "log_prob_nats":
         return []  # other measurements have no bound to compare with
@@ -62,8 +62,8 @@ def _beyond_linear(scored: Scored) -> list[str]:
             told.append((method, int(beyond.sum()), float(gains[beyond].max())))
     if not told:
         return []
-    method, count, largest = told[0]
-    others = f" (and {len(told) - 1} more methods likewise)" if len(told) > 1 else ""
+    method, count, largest = min(told, key=lambda one: one[0] != headline)
+    others = f" (and {len(told) - 1} more of the {len(scored.scores)} methods likewise)" if len(told) > 1 else ""
     return [f"{method}{others}: for {count} of {len(left)} queries the predicted gain from one more copy of the first "
             f"example, up to {show_number(largest)} nats, is more than {FAR_BEYOND} times all there is left to gain. "
             "That is linear extrapolation far beyond its range (a model that nearly interpolates, a small damping): "
