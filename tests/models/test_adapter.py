@@ -70,6 +70,7 @@ def test_disabled_is_the_base(adapter_folder: Path, build: Build,
     with adapter_disabled(tuned) as inside:
         assert torch.equal(logits(inside, tokenizer), logits(base, tokenizer))
     assert not torch.allclose(logits(tuned, tokenizer), logits(base, tokenizer))
+    assert not any(p.requires_grad for name, p in tuned.named_parameters() if "lora_" in name)  # frozen as before
     with pytest.raises(WhenceError, match="LlamaForCausalLM has no adapter"), adapter_disabled(base):
         pass
 

@@ -80,8 +80,13 @@ def adapter_disabled(model: nn.Module) -> Iterator[nn.Module]:
     if not isinstance(model, PeftModel):
         raise WhenceError(f"{type(model).__name__} has no adapter to switch off; the base model of a full "
                           "fine-tune has to be loaded on its own")
-    with model.disable_adapter():
-        yield model
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    try:
+        with model.disable_adapter():
+            yield model
+    finally:
+        for parameter in frozen:  # on leaving, PEFT makes its adapter trainable, whatever it was
+            parameter.requires_grad_(False)
 
 
 def _refuse_other_base(model: PreTrainedModel, folder: Path, base_hash: str | None) -> None:
