@@ -87,8 +87,8 @@ def _sum_products(left: Tensor, right: Tensor | None) -> np.ndarray:
         if right is None:
             part = _double(l).square().sum(dim=1)
         elif right is left and l.device.type == "cpu":
-            array = l.contiguous().numpy()
-            part = torch.from_numpy(array @ array.T).double()  # numpy sees the symmetry (syrk): half the work
+            array = l.numpy()
+            part = torch.from_numpy(array @ array.T).double()  # numpy sees the symmetry (syrk): half the work, no copy
         else:
             part = _double(l @ right[:, start : start + COLUMNS].T)
         total = part if total is None else total.add_(part)
