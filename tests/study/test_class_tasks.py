@@ -48,6 +48,6 @@ def test_page_has_accuracy_winners_and_every_damping(tmp_path: Path) -> None:
                {"parameters": 1, "tokens_seen": 2, "loss_last_50_mean": 3.0})
     page = (tmp_path / "page.md").read_text()
     assert "| grammars | lora | .550 [.500, .600] |" in page
-    assert "| grammars | lora |" in page and "repsim 1.000 [1.000, 1.000]" in page
+    assert "ahead of the best baseline in 0 of 1 cells" in page and "repsim 1.000 [1.000, 1.000]" in page
     assert "fisher(damping=0.1)" in page and "fisher(damping=10.0)" not in page
     assert "| fisher | " in page and "| chance |" in page

@@ -25,11 +25,10 @@ from whence.sweep.sweep import GradientSink, Layout, Measured, sweep
 
 @dataclass(frozen=True)
 class Pass:
-    """What one group of blocks gave: Gram matrices, and what was measured of each row on the way."""
+    """What one group of blocks gave: Gram matrices, and what was measured of each query on the way."""
 
     grams: tuple[Gram, ...]
     queries: Measured
-    train: Measured
 
 
 def gradient_dtype(model: nn.Module) -> torch.dtype:
@@ -93,8 +92,8 @@ def collect_grams(model: nn.Module, train: Examples, queries: Examples, blocks: 
     dots = DotSink(store, len(train))
     kept = None if known else GradientStore(blocks, len(train), device, dtype)
     sinks: list[GradientSink] = [kept, dots] if kept else [dots]
-    measured_train = sweep(model, train, blocks, sinks, _list(hidden_train), None, pad_id, layout,
-                           what="sweep over the training data")
+    sweep(model, train, blocks, sinks, _list(hidden_train), None, pad_id, layout,
+          what="sweep over the training data")
     grams = []
     for b, block in enumerate(blocks):
         check_finite(dots.norms[b], block.name, train.ids)
@@ -103,7 +102,7 @@ def collect_grams(model: nn.Module, train: Examples, queries: Examples, blocks: 
             grams.append(known[b].with_queries(dots.products[b], norms[b]))
         else:
             grams.append(Gram(block.name, block.parameters, kept.gram(b), dots.products[b], norms[b]))
-    return Pass(tuple(grams), measured_queries, measured_train)
+    return Pass(tuple(grams), measured_queries)
 
 
 def collect_hidden(model: nn.Module, examples: Examples, choices: Sequence[tuple[int, Token]], pad_id: int = 0,

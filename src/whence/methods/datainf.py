@@ -10,7 +10,7 @@ from whence.methods.solver_facts import solver_facts
 from whence.scores.matrix import Scores
 
 
-@method(needs={"grams"}, dampings=True)
+@method(needs={"grams"})
 def datainf(evidence: Evidence, *, damping: float = 0.1) -> Scores:
     """`score = (1/N) sum_blocks v^T (1/N) sum_i (g_i g_i^T + lambda I)^-1 g`, lambda relative for each block.
 

@@ -11,7 +11,7 @@ from whence.methods.solver_facts import solver_facts
 from whence.scores.matrix import Scores
 
 
-@method(needs={"grams"}, dampings=True)
+@method(needs={"grams"})
 def fisher(evidence: Evidence, *, damping: float = 0.1, scope: str = "block") -> Scores:
     """`score = (1/N) v^T (F + lambda I)^-1 g = K_v (K + N lambda I)^-1`, with no approximation of the inverse.
 

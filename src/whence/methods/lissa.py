@@ -13,7 +13,7 @@ from whence.methods.solver_facts import solver_facts
 from whence.scores.matrix import Scores
 
 
-@method(needs={"grams"}, dampings=True)
+@method(needs={"grams"})
 def lissa(evidence: Evidence, *, damping: float = 0.1, iterations: int = 1000) -> Scores:
     """`r <- v + r - (F + lambda I) r / s` with `s = mu_max + lambda`, by block; then `(1/N) (r / s) . g`.
 

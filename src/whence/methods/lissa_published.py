@@ -14,7 +14,7 @@ from whence.methods.solver_facts import solver_facts
 from whence.scores.matrix import Scores
 
 
-@method(needs={"grams"}, dampings=True)
+@method(needs={"grams"})
 def lissa_published(evidence: Evidence, *, damping: float = 0.1, iterations: int = 3) -> Scores:
     """`r <- v + r - (F - lambda I) r / 1000`, r_0 = v, by block; then `(1/N) r . g`.
 

@@ -2,7 +2,7 @@
 
 Adding one is a short file:
 
-    @method(needs={"grams"}, dampings=True)
+    @method(needs={"grams"})
     def mine(evidence: Evidence, *, damping: float = 0.1) -> Scores: ...
 """
 
@@ -26,12 +26,11 @@ MethodFunction = Callable[..., Scores]
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: its function, what it needs collected, and whether it has a damping to sweep."""
+    """A registered method: its function, and what it needs collected."""
 
     name: str
     function: MethodFunction
     needs: frozenset[str]
-    dampings: bool
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,17 +58,16 @@ class MethodCall:
 METHODS: dict[str, Method] = {}
 
 
-def method(needs: set[str], dampings: bool = False) -> Callable[[MethodFunction], MethodFunction]:
+def method(needs: set[str]) -> Callable[[MethodFunction], MethodFunction]:
     """Register a function under its name, underscores as hyphens.
 
     Args:
         needs: what must be collected: `grams` (gradients), `hidden` (representations); nothing for text-only methods.
-        dampings: the method has an option `damping` worth sweeping.
     """
 
     def register(function: MethodFunction) -> MethodFunction:
         name = function.__name__.replace("_", "-")
-        METHODS[name] = Method(name, function, frozenset(needs), dampings)
+        METHODS[name] = Method(name, function, frozenset(needs))
         return function
 
     return register

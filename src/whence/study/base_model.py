@@ -14,7 +14,7 @@ def study_base(folder: str | Path, *, width: int = 192, layers: int = 4, steps: 
     """A Llama-architecture model with a 2,048-token BPE, pretrained on Python's documentation and docstrings.
 
     Made once: a folder that holds a finished model is returned as it is. With the default sizes, 2.6 M
-    parameters and 4.1 M tokens seen, about 15 minutes on 2 cores.
+    parameters and 4.1 M tokens seen; `pretraining.json` says how long it took.
     """
     folder = Path(folder)
     if (folder / "pretraining.json").exists():

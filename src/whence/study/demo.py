@@ -25,7 +25,7 @@ from whence.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the demo is; the defaults take some two minutes on 2 cores."""
+    """How large the demo is; the defaults take about a minute on 2 cores."""
 
     train_per_class: int = 40
     queries_per_class: int = 6

@@ -45,11 +45,11 @@ class GradientStore:
 
     def squared_norms(self, block: int) -> np.ndarray:
         """float64 [N], |g_i|^2 over one block."""
-        return _ordered(_sum_products(self.gradients[block], None), self._back)
+        return _ordered(_sum_products(self.gradients[block], None).cpu().numpy(), self._back)
 
     def gram(self, block: int) -> np.ndarray:
         """float64 [N, N], K = G G^T of one block, rows in the order of the examples."""
-        products = _sum_products(self.gradients[block], self.gradients[block])
+        products = _sum_products(self.gradients[block], self.gradients[block]).cpu().numpy()
         return _ordered(_ordered(products, self._back).T, self._back)
 
 
@@ -62,24 +62,26 @@ class DotSink:
     def __init__(self, queries: GradientStore, rows: int) -> None:
         self.queries = queries
         count = len(queries.blocks)
-        self.products = np.zeros((count, len(queries.gradients[0]), rows))
-        self.norms = np.zeros((count, rows))
+        device = queries.gradients[0].device
+        device = torch.device("cpu") if device.type == "mps" else device  # where `_sum_products` leaves its float64
+        self._products = torch.zeros(count, len(queries.gradients[0]), rows, dtype=torch.float64, device=device)
+        self._norms = torch.zeros(count, rows, dtype=torch.float64, device=device)
 
     def update(self, share: Captured) -> None:
-        """Multiply the batch's gradients with the queries'."""
+        """Multiply the batch's gradients with the queries'; the products stay on the device until the end."""
         gradients = share.gradients()
         stored = self.queries.gradients[share.block]
-        self.products[share.block][:, share.at] = _sum_products(stored, gradients)
-        self.norms[share.block][share.at] = _sum_products(gradients, None)
+        self._products[share.block][:, share.at] = _sum_products(stored, gradients)
+        self._norms[share.block][share.at] = _sum_products(gradients, None)
 
     def finish(self, order: np.ndarray) -> None:
         """Put rows and columns into the order of the examples."""
         back = np.argsort(order)
-        self.products = self.products[:, self.queries._back.numpy()][:, :, back]
-        self.norms = self.norms[:, back]
+        self.products = self._products.cpu().numpy()[:, self.queries._back.numpy()][:, :, back]
+        self.norms = self._norms.cpu().numpy()[:, back]
 
 
-def _sum_products(left: Tensor, right: Tensor | None) -> np.ndarray:
+def _sum_products(left: Tensor, right: Tensor | None) -> Tensor:
     """float64 `left @ right.T`, or the squared row norms of `left`, summed over chunks of columns in float64."""
     total: Tensor | None = None
     for start in range(0, left.shape[1], COLUMNS):
@@ -93,7 +95,7 @@ def _sum_products(left: Tensor, right: Tensor | None) -> np.ndarray:
             part = _double(l @ right[:, start : start + COLUMNS].T)
         total = part if total is None else total.add_(part)
     assert total is not None
-    return total.cpu().numpy()
+    return total
 
 
 def _double(tensor: Tensor) -> Tensor:
