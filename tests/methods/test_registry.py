@@ -65,7 +65,8 @@ def test_options_and_needs_are_those_of_the_functions() -> None:
     assert METHODS["repsim"].options == {"layer": -1, "token": "last_prompt", "model": "tuned"}
     assert METHODS["gradient-dot"].options == {}
     for method in METHODS.values():
-        assert method.needs <= {"grams", "hidden"}
+        assert method.needs <= {"grams", "hidden", "products"}
+        assert (method.solver is not None) == ("products" in method.needs)
 
 
 @pytest.mark.parametrize(("text", "message"), [

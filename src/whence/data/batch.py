@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from whence.base.errors import WhenceError
@@ -28,6 +28,11 @@ class Batch:
 
     `labels[b, t]` is the token at t where its log-probability counts, else -100; the prediction for it
     stands at t - 1. `rows[b]` is the example's index in the `Examples` it came from.
+
+    Of the n counted tokens of the batch, in reading order: `flat` is the position of the prediction in
+    [B * T], `targets` the token, `owners` the example b. `reach[b, t]` is True up to the last prediction
+    of the row: later positions (and padding) have no influence on a measurement. Both are made where the
+    rows are still NumPy arrays, so that no later step has to ask a device for a count.
     """
 
     input_ids: Int[Tensor, "B T"]
@@ -35,6 +40,10 @@ class Batch:
     position_ids: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
     rows: Int[Tensor, " B"]
+    flat: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
+    owners: Int[Tensor, " n"]
+    reach: Bool[Tensor, "B T"]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
@@ -78,5 +87,12 @@ def collate(examples: Examples, rows: Sequence[int] | np.ndarray, pad_id: int,
         attention[b, at] = 1
         positions[b, at] = np.arange(len(tokens))
         labels[b, at] = np.where(examples.is_response[r], tokens, IGNORE)
-    arrays = (input_ids, attention, positions, labels, np.asarray(rows, dtype=np.int64))
+    counted = labels != IGNORE
+    owners, at = np.nonzero(counted)
+    reach = np.zeros_like(counted)  # a position is in reach while a counted token comes after it
+    reach[:, :-1] = np.logical_or.accumulate(counted[:, :0:-1], axis=1)[:, ::-1]
+    reach &= attention > 0
+    flat = np.ravel_multi_index((owners, at - 1), labels.shape)
+    arrays = (input_ids, attention, positions, labels, np.asarray(rows, dtype=np.int64), flat,
+              labels[owners, at], owners, reach)
     return Batch(*(torch.from_numpy(array) for array in arrays))

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whence.curvature.damping import DAMPINGS
+from whence.curvature.solver import Solver
 from whence.methods import (  # noqa: F401  (importing a method file registers it)
     bm25,
     datainf,
+    diagonal,
+    ekfac,
+    eshampoo,
     fisher,
     gradient_cosine,
     gradient_dot,
+    kfac,
     lissa,
     lissa_published,
     random,
     repsim,
+    shampoo,
     tfidf,
 )
 from whence.methods.evidence import HiddenKey
 from whence.methods.registry import METHODS, MethodCall, parse
 
 BASELINES = ("random", "bm25", "tfidf", "repsim", "gradient-dot")
-DEFAULT = "fisher"
+DEFAULT = "ekfac"
 
 
 def standard_calls(dampings: Sequence[float] = DAMPINGS) -> list[MethodCall]:
@@ -33,7 +39,8 @@ def standard_calls(dampings: Sequence[float] = DAMPINGS) -> list[MethodCall]:
     calls = [parse(name) for name in BASELINES]
     calls += [parse("repsim(token=last_response)"), parse("repsim(token=mean)"), parse("repsim(model=base)")]
     calls += [parse("gradient-cosine")]
-    for name in ("datainf", "lissa-published", "lissa", "fisher", "fisher(scope=model)"):
+    calls += [parse(name) for name in ("diagonal", "kfac", "shampoo", "eshampoo")]
+    for name in ("ekfac", "datainf", "lissa-published", "lissa", "fisher", "fisher(scope=model)"):
         call = parse(name)
         calls += [MethodCall(call.method, {"damping": damping, **call.options}) for damping in dampings]
     return calls
@@ -53,6 +60,11 @@ def needs_of(calls: Sequence[MethodCall]) -> set[str]:
     return set().union(*(call.method.needs for call in calls)) if calls else set()
 
 
+def solvers_of(calls: Sequence[MethodCall]) -> list[Solver]:
+    """The solvers these calls stand on, each once."""
+    return list(dict.fromkeys(solver for call in calls if (solver := call.solver)))
+
+
 def hidden_keys(calls: Sequence[MethodCall]) -> list[HiddenKey]:
     """The (model, layer, token) representations these calls look at."""
     keys: dict[HiddenKey, None] = {}
@@ -63,4 +75,4 @@ def hidden_keys(calls: Sequence[MethodCall]) -> list[HiddenKey]:
     return list(keys)
 
 
-__all__ = ["BASELINES", "DEFAULT", "METHODS", "hidden_keys", "needs_of", "parse_calls", "standard_calls"]
+__all__ = ["BASELINES", "DEFAULT", "METHODS", "hidden_keys", "needs_of", "parse_calls", "solvers_of", "standard_calls"]

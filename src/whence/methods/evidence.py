@@ -9,6 +9,8 @@ import numpy as np
 
 from whence.base.errors import WhenceError
 from whence.curvature.gram import Gram, add_up
+from whence.curvature.products import Products
+from whence.curvature.solver import Solver
 from whence.data.examples import Examples
 from whence.sweep.hidden import Token
 
@@ -23,6 +25,7 @@ class Evidence:
         train: N training examples.
         queries: Q queries.
         grams: Gram matrices, one a block; empty if no method asked for them.
+        products: what each solver's vectors gave with every training gradient.
         hidden: (queries [Q, D], train [N, D]) for each (model, layer, token) asked for.
     """
 
@@ -30,6 +33,7 @@ class Evidence:
     queries: Examples
     grams: tuple[Gram, ...] = ()
     hidden: Mapping[HiddenKey, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    products: Mapping[Solver, Products] = field(default_factory=dict)
     _whole: list[Gram] = field(default_factory=list, repr=False)
 
     @property
@@ -51,6 +55,15 @@ class Evidence:
             raise WhenceError("this method needs gradients, and none were collected for it")
         return self.grams
 
+    def solved(self, solver: Solver) -> Products:
+        """What a solver's vectors gave, or an error that says they were not collected."""
+        if solver not in self.products:
+            raise WhenceError(f"{solver} was not collected for this method")
+        return self.products[solver]
+
     def only(self, block: int) -> Evidence:
         """The same evidence as if the model had this one block: what shares by block are made of."""
-        return replace(self, grams=(self.grams[block],), _whole=[])
+        products = {solver: Products(found.by_block[block : block + 1], found.facts)
+                    for solver, found in self.products.items()}
+        grams = (self.grams[block],) if self.grams else ()
+        return replace(self, grams=grams, products=products, _whole=[])

@@ -4,6 +4,11 @@ Adding one is a short file:
 
     @method(needs={"grams"})
     def mine(evidence: Evidence, *, damping: float = 0.1) -> Scores: ...
+
+A method that is `v^T (C + lambda I)^-1 g` for some curvature is its solver alone:
+
+    @solver_method
+    def mine(*, damping: float = 0.1) -> Solver: ...
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from whence.base.errors import WhenceError
+from whence.curvature.solver import Solver
 from whence.methods.evidence import Evidence
 from whence.scores.matrix import Scores
 
@@ -31,12 +37,14 @@ class Method:
     name: str
     function: MethodFunction
     needs: frozenset[str]
+    solver: Callable[..., Solver] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults."""
-        parameters = list(inspect.signature(self.function).parameters.values())[1:]
-        return {p.name: p.default for p in parameters}
+        if self.solver:
+            return {p.name: p.default for p in inspect.signature(self.solver).parameters.values()}
+        return {p.name: p.default for p in list(inspect.signature(self.function).parameters.values())[1:]}
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ class MethodCall:
     def __str__(self) -> str:
         inside = ", ".join(f"{name}={value!r}".replace("'", "") for name, value in self.options.items())
         return f"{self.method.name}({inside})" if inside else self.method.name
+
+    @property
+    def solver(self) -> Solver | None:
+        """The solver with these options, for a method that is one."""
+        return self.method.solver(**self.options) if self.method.solver else None
 
     def __call__(self, evidence: Evidence) -> Scores:
         scores = self.method.function(evidence, **self.options)
@@ -63,6 +76,7 @@ def method(needs: set[str]) -> Callable[[MethodFunction], MethodFunction]:
 
     Args:
         needs: what must be collected: `grams` (gradients), `hidden` (representations); nothing for text-only methods.
+            (`products`, what solvers need, comes with `solver_method`.)
     """
 
     def register(function: MethodFunction) -> MethodFunction:
@@ -71,6 +85,19 @@ def method(needs: set[str]) -> Callable[[MethodFunction], MethodFunction]:
         return function
 
     return register
+
+
+def solver_method(build: Callable[..., Solver]) -> Callable[..., Solver]:
+    """Register a function from options to a solver: its scores are `(1/N) x^T g`, summed over blocks, in nats."""
+
+    def scores(evidence: Evidence, **options: Any) -> Scores:
+        found = evidence.solved(build(**options))
+        unit = "nats per unit step" if found.facts.get("curvature") == "identity" else "nats"
+        return Scores(found.total() / len(evidence.train), "", unit, found.facts)
+
+    name = build.__name__.replace("_", "-")
+    METHODS[name] = Method(name, scores, frozenset({"products"}), build)
+    return build
 
 
 def parse(text: str) -> MethodCall:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from torch import nn
@@ -12,28 +11,16 @@ from torch import nn
 from whence.base.errors import WhenceError
 from whence.curvature.collect import collect_grams, collect_hidden, free_memory, gradient_dtype, group_blocks
 from whence.curvature.gram import Gram
+from whence.curvature.products import Products, collect_products
+from whence.curvature.solver import Solver
 from whence.data.examples import Examples
-from whence.measure.measurement import Measurement
-from whence.methods.catalogue import hidden_keys, needs_of
+from whence.methods.catalogue import hidden_keys, needs_of, solvers_of
 from whence.methods.evidence import Evidence, HiddenKey
 from whence.methods.registry import MethodCall
-from whence.models.blocks import Block
 from whence.run.factors import Factors
+from whence.run.subject import Subject
 from whence.sweep.hidden import HiddenStates, known_token
-from whence.sweep.sweep import Layout, Measured, sweep
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The model whose behaviour is attributed, and how it is swept."""
-
-    model: nn.Module
-    blocks: Sequence[Block]
-    pad_id: int
-    layout: Layout
-    measurement: Measurement
-    base: Callable[[], AbstractContextManager[nn.Module]]  # the model before the fine-tune
-    memory: int | None = None  # bytes for gradients; None: half of what is free
+from whence.sweep.sweep import Measured, sweep
 
 
 def collect(subject: Subject, train: Examples, queries: Examples, calls: Sequence[MethodCall],
@@ -49,12 +36,13 @@ def collect(subject: Subject, train: Examples, queries: Examples, calls: Sequenc
         if missing:
             with subject.base() if model == "base" else nullcontext(subject.model) as swept:
                 _represent(subject, swept, train, queries, missing, factors)
+    products = _products(subject, train, queries, solvers_of(calls), factors)
     if factors.measured() is None:
         factors.keep_measured(_arrays(sweep(subject.model, queries, measurement=subject.measurement,
                                             pad_id=subject.pad_id, layout=subject.layout,
                                             what="measuring the queries")))
     hidden = {key: stored for key in keys if (stored := factors.hidden(key))}
-    return Evidence(train, queries, grams, hidden), factors.measured() or {}
+    return Evidence(train, queries, grams, hidden, products), factors.measured() or {}
 
 
 def check_representations(calls: Sequence[MethodCall]) -> None:
@@ -102,6 +90,20 @@ def _grams(subject: Subject, train: Examples, queries: Examples, hidden: Sequenc
             factors.keep_gram(place[gram.name], gram)
             grams[place[gram.name]] = gram
     return tuple(grams[i] for i in range(len(blocks)))
+
+
+def _products(subject: Subject, train: Examples, queries: Examples, solvers: Sequence[Solver],
+              factors: Factors) -> dict[Solver, Products]:
+    """Products of every solver: stored, or made together."""
+    found = {solver: stored for solver in solvers if (stored := factors.products(solver))}
+    missing = [solver for solver in solvers if solver not in found]
+    if missing:
+        made = collect_products(subject.situation(train, factors.curvatures()), queries, missing, subject.measurement,
+                                subject.memory, factors.pass_path)
+        for solver, products in made.items():
+            factors.keep_products(solver, products)
+        found |= made
+    return found
 
 
 def _represent(subject: Subject, model: nn.Module, train: Examples, queries: Examples, keys: Sequence[HiddenKey],

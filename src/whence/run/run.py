@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whence.base.errors import WhenceError
 from whence.base.files import read_json, write_json
 from whence.base.hashing import hash_json, hash_tensors
+from whence.curvature.store import MemoryStore
 from whence.data.encode import load_examples
 from whence.data.examples import Examples
 from whence.data.tokenizer import tokenizer_hash
@@ -28,11 +29,12 @@ from whence.methods.registry import MethodCall
 from whence.models.adapter import adapter_disabled
 from whence.models.blocks import select_blocks
 from whence.models.load import load_model
-from whence.run.collect import Subject, check_representations, collect
+from whence.run.collect import check_representations, collect
 from whence.run.factors import Arrays, Factors
 from whence.run.hits import Hits
 from whence.run.report import hits_report
 from whence.run.scored import Scored
+from whence.run.subject import Subject
 from whence.scores.matrix import Scores
 from whence.sweep.sweep import Layout
 from whence.train.record import peak_memory, read_record
@@ -72,6 +74,7 @@ class Run:
         self.record = dict(record or {})
         self._base = base
         self._memory: dict[str, Arrays] = {}
+        self._fits: dict[str, MemoryStore] = {}
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self.subject = Subject(model, select_blocks(model, blocks), pad, layout or Layout(), measurement or LogProb(),
                                self._base_model, memory)
@@ -162,6 +165,22 @@ class Run:
                                               "timings": self.timings, "peak_memory": peak_memory(self.device)})
         return Scored(self.train, examples, scores, evidence, measured, self._what)
 
+    def fit(self, method: str = DEFAULT) -> dict[str, Any]:
+        """Fit the curvature a method stands on, and keep it: later scores start from it. Returns facts of the fit.
+
+        Raises:
+            WhenceError: a method that fits no curvature.
+        """
+        (call,) = parse_calls([method])
+        curvature = getattr(call.solver, "curvature", None)
+        if curvature is None:
+            raise WhenceError(f"method {method!r}: fits no curvature; expected one of ekfac, kfac and their kin")
+        start = time.perf_counter()
+        fitted = self.subject.situation(self.train, self._factors(None).curvatures()).fit(curvature)
+        self.timings["fit_seconds"] = time.perf_counter() - start
+        return {"curvature": curvature.kind, "rows": fitted.rows, "n": len(self.train),
+                "blocks": len(fitted.blocks)}
+
     def trace(self, prompt: str, response: str, method: str = DEFAULT) -> Hits:
         """The training examples behind `response` to `prompt`, ranked by one method.
 
@@ -207,14 +226,18 @@ class Run:
         check_representations(calls)
         if any(model == "base" for model, _, _ in hidden_keys(calls)) and not self.has_base:
             raise WhenceError("repsim(model=base): the base model of this run is not known; give Run(base=PATH)")
+        return collect(self.subject, self.train, queries, calls, self._factors(queries))
+
+    def _factors(self, queries: Examples | None) -> Factors:
         identity = self._identity(queries)
         store = self.folder if self.folder else self._memory
-        factors = Factors(store, hash_json({**identity, "queries": None, "measurement": None}), hash_json(identity))
-        return collect(self.subject, self.train, queries, calls, factors)
+        key = hash_json({**identity, "queries": None, "measurement": None})
+        return Factors(store, key, hash_json(identity), self._fits.setdefault(key, MemoryStore()))
 
-    def _identity(self, queries: Examples) -> dict[str, Any]:
+    def _identity(self, queries: Examples | None) -> dict[str, Any]:
         layout = self.subject.layout
-        return {"weights": self._weights_hash(), "train": self.train.content_hash, "queries": queries.content_hash,
+        return {"weights": self._weights_hash(), "train": self.train.content_hash,
+                "queries": queries.content_hash if queries else None,
                 "blocks": [block.name for block in self.subject.blocks],
                 "layout": [layout.batch_tokens, layout.batch_size, layout.side],
                 "measurement": self.subject.measurement.name}

@@ -15,7 +15,7 @@ from whence.methods.registry import parse
 from whence.scores.matrix import Scores
 from whence.tasks.table import MetricTable, metric_table
 
-SUM_OVER_BLOCKS = frozenset({"gradient-dot", "datainf", "fisher", "lissa", "lissa-published"})
+SUM_OVER_BLOCKS = frozenset({"datainf", "fisher", "lissa", "lissa-published"})  # and every solver's method
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Scored:
     def block_scores(self, method: str) -> Callable[[int, Sequence[int]], np.ndarray] | None:
         """`(q, rows) -> [len(rows), blocks]`, what each block adds to a method's scores; None if it is no such sum."""
         call = parse(method)
+        if call.solver:
+            by_block = np.moveaxis(self.evidence.solved(call.solver).by_block, 0, -1) / len(self.train)
+            return lambda q, rows: by_block[q, list(rows)]
         if call.method.name not in SUM_OVER_BLOCKS or call.options.get("scope", "block") != "block":
             return None
         by_block = np.stack([call(self.evidence.only(b)).values for b in range(len(self.evidence.grams))], axis=-1)

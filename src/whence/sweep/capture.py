@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from whence.base.errors import WhenceError
@@ -28,15 +28,20 @@ class Captured:
 
     Attributes:
         block: index of the block in the sweep's list.
+        source: index of the first block that reads the same inputs (q, k and v of a layer; gate and up), so that
+            what is made of `a` alone is made once for all of them.
         a: inputs, [B, T, in].
         d: gradient of the summed measurement at the outputs, [B, T, out]; zero at padding.
+        reach: bool [B, T], False at padding and after the last prediction of a row, where d is zero.
         at: where the batch's rows stand in sweep order.
         bias: whether the block's bias is part of the gradient.
     """
 
     block: int
+    source: int
     a: Float[Tensor, "B T in"]
     d: Float[Tensor, "B T out"]
+    reach: Bool[Tensor, "B T"]
     at: slice
     bias: bool
     _gradients: Tensor | None = field(default=None, repr=False)
@@ -87,13 +92,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def captured(model: nn.Module, blocks: Sequence[Block],
-             receive: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
-    """While open, each forward and backward of `model` calls `receive(block index, a, d)` for every block.
+             receive: Callable[[int, int, Tensor, Tensor], None]) -> Iterator[None]:
+    """While open, each forward and backward of `model` calls `receive(block, source, a, d)` for every block.
+
+    Blocks are told by their index; `source` is the first block of this forward pass with the same inputs.
 
     Raises:
         WhenceError: a block runs twice in one forward pass (its gradient would be a sum over the calls).
     """
     seen: set[int] = set()
+    sources: dict[int, tuple[Tensor, int]] = {}  # the tensors are kept, so that their ids stay theirs
 
     def forward_hook(index: int) -> Callable[..., Tensor]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -103,14 +111,15 @@ def captured(model: nn.Module, blocks: Sequence[Block],
             seen.add(index)
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
-            a = args[0].detach()
-            output.register_hook(lambda d: receive(index, a, d))
+            a, source = args[0].detach(), sources.setdefault(id(args[0]), (args[0], index))[1]
+            output.register_hook(lambda d: receive(index, source, a, d))
             return output
 
         return hook
 
     def forget(*_: Any) -> None:
         seen.clear()
+        sources.clear()
 
     handles = [model.register_forward_pre_hook(forget)]
     try:

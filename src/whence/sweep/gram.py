@@ -43,6 +43,13 @@ class GradientStore:
         """Remember where each example stands."""
         self._back = torch.from_numpy(np.argsort(order))
 
+    def take(self) -> list[Tensor]:
+        """The gradients of every block, [N, P], rows in the order of the examples; the store is empty afterwards."""
+        taken, self.gradients = self.gradients, []
+        for gradients in taken:
+            gradients.copy_(gradients[self._back.to(gradients.device)])
+        return taken
+
     def squared_norms(self, block: int) -> np.ndarray:
         """float64 [N], |g_i|^2 over one block."""
         return _ordered(_sum_products(self.gradients[block], None).cpu().numpy(), self._back)

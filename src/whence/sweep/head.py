@@ -1,6 +1,11 @@
-"""Logits where they are needed: only positions that predict a counted token reach the output head.
+"""Logits where they are needed, a chunk at a time: the output head sees counted positions only.
 
-Responses are often a small part of a row, and the head is often the largest matrix of a small model.
+Responses are often a small part of a row, the head is often the largest matrix of a small model, and the logits
+[positions, vocabulary] with their softmax and gradient are often the largest arrays of a pass. A chunk's logits
+are made, measured, differentiated back to the hidden states and forgotten, so that memory does not grow with
+vocabulary x positions.
+
+Shapes: n counted positions of a batch of B examples, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,30 +15,87 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
-from whence.data.batch import IGNORE, Batch
+from whence.data.batch import Batch
+from whence.measure.labels import draw
+from whence.measure.measurement import Measurement, greedy_matches
+
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of one chunk's logits; on a CPU they should stay in its cache
 
 
-def counted_positions(batch: Batch) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """`(flat, targets, owners)` of the n counted tokens: flat position [B*T] of the prediction, token, example."""
-    owners, at = torch.nonzero(batch.labels != IGNORE, as_tuple=True)
-    flat = owners * batch.labels.shape[1] + at - 1
-    return flat, batch.labels[owners, at], owners
+class Head:
+    """The output head of a model, if logits are nothing but its outputs; else the model's own logits, whole.
+
+    Some models scale or cap logits after the head. The first batch tells: one position goes through the model's
+    own path, and where it differs from the head's output every position does from then on. So it is, too, where
+    the head is itself an attributed block, whose hooks must see one whole call.
+    """
+
+    def __init__(self, model: nn.Module, attributed: bool) -> None:
+        self.model = model
+        self.module: nn.Module | None = None if attributed else getattr(model, "get_output_embeddings", lambda: None)()
+        self.checked = False
+
+    def hidden(self, batch: Batch, **options: Any) -> tuple[Tensor, Any]:
+        """`(h, output)`: hidden states [n, D] at the counted positions, or the logits [n, V] where the head is not
+        used apart; and what the model returned."""
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask,
+                  "position_ids": batch.position_ids, **options}
+        if self.module is None:
+            output = self.model(**inputs)
+            return output.logits.flatten(0, 1)[batch.flat], output
+        with _taken(self.module, batch.flat) as taken:
+            output = self.model(**inputs)
+        if not self.checked:
+            with torch.no_grad():
+                same = torch.equal(self.module(taken[0][:1]), output.logits.flatten(0, 1))
+            if not same:
+                self.module = None
+                return self.hidden(batch, **options)
+            self.checked = True
+        return taken[0], output
+
+    def measure(self, hidden: Tensor, batch: Batch, measurement: Measurement, uniforms: Tensor | None,
+                backward: bool) -> tuple[Tensor, Tensor]:
+        """`(values [B], wrong tokens [B])` of a batch, and with `backward` the backward pass from their sum.
+
+        With `uniforms` [n] the targets are drawn from the model (`measure.labels`).
+        """
+        size = len(batch.rows)
+        values = torch.zeros(size, dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        wrong = torch.zeros(size, dtype=torch.long, device=hidden.device)
+        gradient = torch.empty_like(hidden) if backward else None
+        weight: Any = None if self.module is None else self.module.weight
+        width = hidden.shape[1] if weight is None else weight.shape[0]
+        limit = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cuda"])
+        step = max(1, limit // (4 * width))
+        for start in range(0, len(hidden), step):
+            at = slice(start, start + step)
+            part = hidden.detach()[at].requires_grad_(backward)
+            logits = part if self.module is None else self.module(part)
+            targets = batch.targets[at] if uniforms is None else draw(logits, uniforms[at])
+            value = measurement(logits, targets, batch.owners[at], size)
+            if gradient is not None:
+                (gradient[at],) = torch.autograd.grad(value.sum(), part)
+            values += value.detach()
+            wrong += greedy_matches(logits.detach(), targets, batch.owners[at], size)
+        if gradient is not None:
+            hidden.backward(gradient)
+        return values, wrong
 
 
 @contextmanager
-def head_only_at(model: nn.Module, flat: Int[Tensor, " n"]) -> Iterator[None]:
-    """While open, the output head sees the hidden states at `flat` only and gives logits [1, n, V]."""
-    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+def _taken(head: nn.Module, flat: Tensor) -> Iterator[list[Tensor]]:
+    """While open, the head's input at `flat` [n, D] lands in the list, and the head itself sees the first of them."""
+    taken: list[Tensor] = []
 
     def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = args[0]
-        return (hidden.reshape(-1, hidden.shape[-1])[flat][None], *args[1:])
+        taken.append(args[0].reshape(-1, args[0].shape[-1])[flat])
+        return (taken[0][None, :1], *args[1:])
 
     handle = head.register_forward_pre_hook(gather)
     try:
-        yield
+        yield taken
     finally:
         handle.remove()

@@ -20,10 +20,13 @@ from whence.base.errors import WhenceError
 from whence.base.progress import track
 from whence.data.batch import Batch, PaddingSide, collate, plan_batches
 from whence.data.examples import Examples
-from whence.measure.measurement import LogProb, Measurement, greedy_matches
+from whence.measure.labels import SampledLabels
+from whence.measure.measurement import LogProb, Measurement
 from whence.models.blocks import Block
 from whence.sweep.capture import Captured, captured, frozen
-from whence.sweep.head import counted_positions, head_only_at
+from whence.sweep.fused import fused
+from whence.sweep.head import Head
+from whence.sweep.resume import Keeper
 
 
 @runtime_checkable
@@ -72,7 +75,8 @@ class Layout:
 
 def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), sinks: Sequence[GradientSink] = (),
           hidden_sinks: Sequence[HiddenSink] = (), measurement: Measurement | None = None, pad_id: int = 0,
-          layout: Layout | None = None, what: str = "sweep") -> Measured:
+          layout: Layout | None = None, what: str = "sweep", labels: SampledLabels | None = None,
+          keeper: Keeper | None = None) -> Measured:
     """Pass once over `examples` and hand each block's `(a, d)` to every sink.
 
     d is the gradient of the measurement (log-probability of the response unless told otherwise), so for the
@@ -88,6 +92,9 @@ def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), si
         pad_id: a token id to pad with (masked, so any valid id gives the same scores).
         layout: batch size and padding side.
         what: name on the progress bar.
+        labels: draw the targets from the model instead of taking those of the data.
+        keeper: writes the state of the pass down from time to time, and goes on from what it finds; for sinks
+            that have a state (`sweep.resume.Resumable`).
 
     Raises:
         WhenceError: a value is NaN or infinite (names the example), or a block runs twice in a pass.
@@ -95,44 +102,47 @@ def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), si
     measurement, layout = measurement or LogProb(), layout or Layout()
     plan = plan_batches(examples, layout.batch_tokens, layout.batch_size)
     device = next(model.parameters()).device
-    values, wrong = [], []
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    head_captured = any(block.module is head for block in blocks)
-    start = 0
+    values: list[Tensor] = []
+    wrong: list[Tensor] = []
+    at, reach = slice(0, 0), torch.empty(0)
 
-    def receive(index: int, a: Tensor, d: Tensor) -> None:
-        share = Captured(index, a, d, slice(start, start + len(rows)), blocks[index].bias)
+    def receive(index: int, source: int, a: Tensor, d: Tensor) -> None:
+        share = Captured(index, source, a, d, reach, at, blocks[index].bias)
         for sink in sinks:
             sink.update(share)
 
+    done = keeper.restore(sinks, values, wrong) if keeper else 0
+    start = sum(len(rows) for rows in plan[:done])
     with ExitStack() as stack:
         stack.enter_context(frozen(model))
+        stack.enter_context(fused(model))
         stack.enter_context(torch.set_grad_enabled(bool(sinks)))
         if sinks:
             stack.enter_context(captured(model, blocks, receive))
-        for rows in track(plan, what, len(plan)):
+        head = Head(model, attributed=any(block.module is _head(model) for block in blocks))
+        for number, rows in enumerate(track(plan[done:], what, len(plan) - done), done + 1):
+            uniforms = labels.uniforms(examples, rows).to(device, non_blocking=True) if labels else None
             batch = collate(examples, rows, pad_id, layout.side).to(device)
-            flat, targets, owners = counted_positions(batch)
-            with ExitStack() as narrow:
-                if head is not None and not head_captured:
-                    narrow.enter_context(head_only_at(model, flat))
-                output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask,
-                               position_ids=batch.position_ids, output_hidden_states=bool(hidden_sinks))
+            at, reach = slice(start, start + len(rows)), batch.reach
+            hidden, output = head.hidden(batch, output_hidden_states=bool(hidden_sinks))
             for hidden_sink in hidden_sinks:
                 hidden_sink.update_hidden(batch, output.hidden_states)
-            logits = output.logits.flatten(0, 1)
-            logits = logits if len(logits) == len(flat) else logits[flat]
-            value = measurement(logits, targets, owners, len(rows))
-            if sinks:
-                value.sum().backward()
-            with torch.no_grad():
-                values.append(value.detach())
-                wrong.append(greedy_matches(logits, targets, owners, len(rows)))
+            value, misses = head.measure(hidden, batch, measurement, uniforms, backward=bool(sinks))
+            values.append(value)
+            wrong.append(misses)
             start += len(rows)
+            if keeper:
+                keeper.keep(number, sinks, values, wrong)
     order = np.concatenate(plan)
     for sink in sinks:
         sink.finish(order)
+    if keeper:
+        keeper.forget()
     return _measured(examples, order, torch.cat(values), torch.cat(wrong), measurement)
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    return getattr(model, "get_output_embeddings", lambda: None)()  # type: ignore[no-any-return]
 
 
 def _measured(examples: Examples, order: np.ndarray, values: Tensor, wrong: Tensor,
