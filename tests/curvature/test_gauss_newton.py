@@ -89,7 +89,7 @@ def test_one_linear_layer_with_squared_error_is_the_covariance_of_its_inputs() -
 
 
 def test_agrees_with_curvlinops() -> None:
-    curvlinops = pytest.importorskip("curvlinops", reason="curvlinops is not installed: see CONTRIBUTING.md")
+    curvlinops = pytest.importorskip("curvlinops", reason="the independent oracle curvlinops is not installed")
     model, data = tiny.gpt2(), tiny.examples(4, longest=8)
     blocks = select_blocks(model)
 
@@ -228,6 +228,7 @@ def test_mistakes_are_named() -> None:
         curvature.product([torch.zeros(2, 5, dtype=torch.float64)])
     with pytest.raises(WhenceError, match=r"not finite at block 'model.layers.0.mlp.up_proj'"):
         curvature.product([torch.full((1, 384), float("nan"), dtype=torch.float64)])
+    assert curvature.product([torch.zeros(0, 384, dtype=torch.float64)])[0].shape == (0, 384)
     with pytest.raises(WhenceError, match="a mini-batch of 4 examples: expected 1 to 3"):
         curvature.mini_batches(4)
     with pytest.raises(WhenceError, match="no examples"):

@@ -15,10 +15,11 @@ Both are shared by all vectors; then, for a few vectors at a time,
 
     v -> t = a dW^T + db -> J v (the transpose of d(u), applied to t) -> H J v -> d -> J^T H J v = sum_t d a^T
 
-Cost of one vector: two products as large as a forward pass (t, d a^T), and two passes to activations (J v, d): about
-1.2 to 1.5 times a plain forward and backward over the same rows, plus .4 for what is shared (measured: see
-`GaussNewton.positions`). Nothing of size P x P or n x P is ever formed. Memory: the graphs of one batch, and a few
-copies of the activations for each vector taken at once.
+Cost of one vector: two products as large as a forward pass (t, d a^T) and two passes to activations (J v, d), and for
+all of them a forward pass and a backward pass to activations. Measured on a GPT-2 of width 256 and one CPU thread, in
+plain forward and backward passes over the same rows: 2.0 to 2.2 for one vector, 6.9 for five. Nothing of size P x P or
+n x P is ever formed. Memory: the graphs of one batch, a few copies of the activations for each vector taken at once,
+and the vectors and their images.
 
 Shapes: K vectors, B examples, T positions, n outputs of a batch, C classes, in and out a block's sizes.
 """
@@ -142,11 +143,14 @@ class GaussNewton:
                 twice in a forward pass.
         """
         self._check(vectors)
-        together = min(len(vectors[0]), TOGETHER)
+        count = len(vectors[0])
+        if count == 0:
+            return [torch.zeros_like(v) for v in vectors]
+        together = -(-count // -(-count // TOGETHER))  # even shares: 25 vectors as 7, 7, 7, 4
         device = next(self.model.parameters()).device
         maps = [_Map(block, v.to(device, self.dtype)) for block, v in zip(self.blocks, vectors, strict=True)]
         with frozen(self.model), torch.enable_grad(), _twice_differentiable(self.model):
-            for rows in self.plan(self.rows, max(1, self.positions // max(1, together))):
+            for rows in self.plan(self.rows, max(1, self.positions // together)):
                 self._add_batch(maps, rows, together)
         return [m.finish(len(self.rows)) for m in maps]
 
