@@ -9,6 +9,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 
 BIN := .venv/bin
 STAMP := .venv/installed
+# An independent oracle of the tests, without its dependency on torchvision, which breaks transformers beside a CPU torch.
+ORACLE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help venv demo test test-slow check bench study named-data clean
@@ -28,6 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "installing whence and the other packages it needs into .venv (a few minutes on a new machine)"
 	@$(PIP) --editable '.[test,check]'
+	@$(PIP) --no-deps $(ORACLE)
 	@touch $@
 
 demo: $(STAMP)  ## Everything on built-in data, in minutes; leaves whence-demo/report.html

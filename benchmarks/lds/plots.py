@@ -44,7 +44,7 @@ def plot_curve(result: Result, rows: Mapping[str, int], full: str, path: Path) -
     ticks = sorted(set(rows.values()))
     axes.set_xticks(ticks, [str(count) for count in ticks])
     axes.set_xlabel("rows that the curvature is fitted on")
-    axes.set_ylabel("linear datamodeling score (mean Spearman), 95 % interval")
+    axes.set_ylabel("LDS (mean Spearman over queries), 95 % interval")
     finish(figure, axes, path)
 
 

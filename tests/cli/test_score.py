@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.typed import Shell
 from tests.run.fixtures import QUERIES, CopyRun, write_rows
-from whence.run.run import read_scored
+from whence.run.stored import read_scored
 from whence.sweep import sweep as sweep_room
 
 METHODS = ("gradient-dot", "fisher(damping=0.1)", "datainf(damping=1.0)", "lissa", "repsim", "repsim(model=base)",

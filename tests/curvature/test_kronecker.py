@@ -33,7 +33,7 @@ def situation(architecture: str = "gpt2", rows: int = 9, **options: object) -> S
 
 
 def matrices(here: Situation, labels: str) -> list[Tensor]:
-    """[N, out, in'] a block: per-example gradients for the labels a curvature saw, by the GradientStore's oracle path."""
+    """[N, out, in'] a block: per-example gradients for the labels that a curvature saw."""
     if labels == "empirical":
         flat = tiny.gradients(here.model, here.train, [block.name for block in here.blocks])
     else:
@@ -226,7 +226,8 @@ def test_queries_that_do_not_fit_are_taken_in_blocks_with_the_same_result() -> N
     here, queries = situation(), tiny.examples(5, seed=5)
     solvers = [Identity(), Kronecker(Curvature("kfac"))]
     parameters = sum(block.parameters for block in here.blocks)
-    whole, split = (collect_products(here, queries, solvers, memory=memory) for memory in (None, 2 * 3 * 8 * parameters))
+    whole = collect_products(here, queries, solvers)
+    split = collect_products(here, queries, solvers, memory=2 * 3 * 8 * parameters)
     assert split[solvers[1]].facts["query_blocks"] == 3
     for solver in solvers:
         np.testing.assert_allclose(split[solver].by_block, whole[solver].by_block, rtol=1e-10, atol=1e-14)
@@ -235,5 +236,5 @@ def test_queries_that_do_not_fit_are_taken_in_blocks_with_the_same_result() -> N
 
 
 def test_not_finite_covariances_name_the_block() -> None:
-    with pytest.raises(WhenceError, match="block 'mlp.up': NaN or infinity in a covariance"):
+    with pytest.raises(WhenceError, match=r"block 'mlp.up': NaN or infinity in a covariance"):
         eigenvectors(torch.full((2, 2), float("nan")), 1, "block 'mlp.up'")

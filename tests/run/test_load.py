@@ -24,7 +24,8 @@ from tests.run.fixtures import (
 from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 from whence.models.load import load_model
-from whence.run.run import Run, read_scored
+from whence.run.run import Run
+from whence.run.stored import read_scored
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
 

@@ -11,7 +11,8 @@ import pytest
 from tests.run.fixtures import CopyRun
 from whence.data.examples import Examples
 from whence.run import factors
-from whence.run.run import Run, read_scored
+from whence.run.run import Run
+from whence.run.stored import read_scored
 from whence.scores import matrix
 
 METHODS = ["gradient-dot", "fisher(damping=0.1)", "lissa", "repsim", "repsim(model=base)", "bm25"]

@@ -20,8 +20,9 @@ from whence.data.examples import Examples
 from whence.measure.measurement import LogOdds
 from whence.methods.catalogue import standard_calls
 from whence.models.load import load_model
-from whence.run.run import Run, read_scored, slug
+from whence.run.run import Run
 from whence.run.scored import Scored
+from whence.run.stored import read_scored, slug
 from whence.scores.published import read_scores
 from whence.sweep import sweep as sweep_room
 from whence.sweep.gram import GradientStore

@@ -27,7 +27,7 @@ from whence.sweep.resume import Keeper
 from whence.sweep.shampoo import ShampooSink
 from whence.sweep.sweep import GradientSink, Layout, sweep
 
-TOKENS_PER_DIMENSION = 64
+TOKENS_PER_DIMENSION = 32
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class Situation:
         return factors
 
     def _kept(self, tensor: Tensor) -> Tensor:
-        return tensor.to(dtype=self.dtype, device=self.device)
+        """In the layout a store gives back: strides choose a product's kernel, and so its last bits."""
+        return tensor.to(dtype=self.dtype, device=self.device).contiguous()
 
     def _pass(self, sink: GradientSink, curvature: Curvature, rows: np.ndarray, what: str) -> None:
         labels = SampledLabels(curvature.seed) if curvature.labels == "sampled" else None

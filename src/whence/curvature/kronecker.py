@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.base.errors import WhenceError
-from whence.sweep.basis import Basis, rotate, rotate_back
+from whence.sweep.basis import Basis, flattened, homogeneous, rotate, rotate_back
 
 Kind = Literal["diagonal", "kfac", "ekfac", "shampoo", "eshampoo"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -113,6 +113,27 @@ class BlockCurvature:
     def solve(self, V: Float[Tensor, "K out in"], damping: float) -> Float[Tensor, "K out in"]:
         """`(C + lambda I)^-1 V` for each of K gradients."""
         return self.rotated_back(self.rotated(V) / (self.eigenvalues.to(V.dtype) + damping))
+
+    def solve_each(self, V: Float[Tensor, "K P"], bias: bool, damping: float) -> None:
+        """`solve`, in place, for gradients in the layout of `Captured.gradients`: one at a time in kept memory.
+
+        Cost: `2 out in' (out + in')` multiply-adds each.
+        """
+        outputs, width = self.eigenvalues.shape
+        scale = 1 / (self.eigenvalues.to(V.dtype) + damping)
+        whole = len(self.basis.a) == len(self.basis.s) == 1
+        Q_A, Q_S = (self.basis.a[0], self.basis.s[0]) if whole else (scale, scale)
+        half, full = torch.empty_like(scale), torch.empty_like(scale)
+        for v in V:
+            matrix = homogeneous(v[None], outputs, width - bias, bias)[0]
+            if whole:  # Q_S [(Q_S^T v Q_A) * scale] Q_A^T
+                torch.mm(matrix, Q_A, out=half)
+                torch.mm(Q_S.T, half, out=full)
+                torch.mm(Q_S, full.mul_(scale), out=half)
+                torch.mm(half, Q_A.T, out=full)
+            else:
+                full = self.rotated_back(self.rotated(matrix[None]) * scale)[0]
+            v.copy_(flattened(full[None], bias)[0])
 
     def product(self, V: Float[Tensor, "K out in"]) -> Float[Tensor, "K out in"]:
         """`C V` for each of K gradients."""

@@ -17,7 +17,6 @@ from whence.base.errors import WhenceError
 from whence.curvature.damping import Damping
 from whence.curvature.fit import Fitted, Situation
 from whence.curvature.kronecker import Curvature
-from whence.sweep.basis import flattened, homogeneous
 from whence.sweep.vectors import Full, LowRank, Vectors
 
 
@@ -68,10 +67,9 @@ class Kronecker:
         lambdas = self.lambdas(fitted)
         vectors: list[Vectors] = []
         for block, curved, lam, V in zip(situation.blocks, fitted.blocks, lambdas, gradients, strict=True):
-            sizes = block.outputs, block.inputs, block.bias
-            for q in range(len(V)):  # one at a time: no second copy of all the queries
-                V[q] = flattened(curved.solve(homogeneous(V[q : q + 1], *sizes), lam), block.bias)[0]
-            vectors.append(LowRank.of(V, *sizes, self.rank) if self.rank else Full(V, block.outputs, block.inputs))
+            curved.solve_each(V, block.bias, lam)
+            vectors.append(LowRank.of(V, block.outputs, block.inputs, block.bias, self.rank) if self.rank
+                           else Full(V, block.outputs, block.inputs))
         fit = {"labels": self.curvature.labels, "rows": fitted.rows, "n": len(situation.train),
                "seed": self.curvature.seed, "parts": self.curvature.parts}
         dimensions = [block.effective_dimension(lam) for block, lam in zip(fitted.blocks, lambdas, strict=True)]

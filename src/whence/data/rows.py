@@ -21,23 +21,30 @@ class Rows:
         columns: cells by column name: all of theirs, and those that were mapped under our name too.
         lines: the 1-based line of each row, where the source is a file of lines.
         mapped: our field -> their column, as the caller wrote it.
+        numbers: the number of each row in the source, where these are only some of its rows.
     """
 
     source: str
     columns: Mapping[str, list[Any]]
     lines: Sequence[int] | None = None
     mapped: Mapping[str, str] = field(default_factory=dict)
+    numbers: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
     def where(self, row: int, name: str | None = None) -> str:
         """`data.jsonl, row 3 (line 4), column 'response' (completion)`: the beginning of an error."""
-        where = f"{self.source}, row {row}" + (f" (line {self.lines[row]})" if self.lines is not None else "")
+        line = f" (line {self.lines[row]})" if self.lines is not None else ""
+        where = f"{self.source}, row {self.number(row)}{line}"
         if name is None:
             return where
         theirs = self.mapped.get(name, name)
         return f"{where}, column {theirs!r}" + (f" ({name})" if theirs != name else "")
+
+    def number(self, row: int) -> int:
+        """Where a row stands in the source."""
+        return row if self.numbers is None else self.numbers[row]
 
     def rename(self, columns: Mapping[str, str]) -> Rows:
         """The same rows with `columns` (our field -> their column) standing under our names too.
@@ -54,12 +61,12 @@ class Rows:
                                   f"{did_you_mean(theirs, self.columns)}; the columns are "
                                   f"{', '.join(self.columns)}. Name the right one: --columns {ours}=COLUMN")
         renamed = {ours: self.columns[theirs] for ours, theirs in columns.items()}
-        return Rows(self.source, {**self.columns, **renamed}, self.lines, dict(columns))
+        return Rows(self.source, {**self.columns, **renamed}, self.lines, dict(columns), self.numbers)
 
     def ids(self) -> tuple[str, ...]:
-        """The `id` of each row (a string or whole number), or else its index, as a string."""
+        """The `id` of each row (a string or whole number), or else its number, as a string."""
         if "id" not in self.columns:
-            return tuple(str(row) for row in range(len(self)))
+            return tuple(str(self.number(row)) for row in range(len(self)))
         return tuple(self._label("id", row, cell) for row, cell in enumerate(self.columns["id"]))
 
     def groups(self) -> tuple[str | None, ...]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from whence.curvature.damping import DAMPINGS
 from whence.curvature.solver import Solver
 from whence.methods import (  # noqa: F401  (importing a method file registers it)
+    arnoldi,
     bm25,
+    cg,
     datainf,
     diagonal,
     ekfac,
@@ -18,6 +20,7 @@ from whence.methods import (  # noqa: F401  (importing a method file registers i
     kfac,
     lissa,
     lissa_published,
+    neumann,
     random,
     repsim,
     shampoo,
@@ -28,10 +31,11 @@ from whence.methods.registry import METHODS, MethodCall, parse
 
 BASELINES = ("random", "bm25", "tfidf", "repsim", "gradient-dot")
 DEFAULT = "ekfac"
+COSTLY = frozenset({"cg", "neumann", "arnoldi"})  # epochs for every query; run when they are named
 
 
 def standard_calls(dampings: Sequence[float] = DAMPINGS) -> list[MethodCall]:
-    """Baselines first, then every method; those with a damping at each of `dampings`.
+    """Baselines first, then every method but the `COSTLY`; those with a damping at each of `dampings`.
 
     RepSim at its published choice, at the two other tokens, and in the base model (which a run made in memory
     from a full fine-tune must be told of).
@@ -75,4 +79,5 @@ def hidden_keys(calls: Sequence[MethodCall]) -> list[HiddenKey]:
     return list(keys)
 
 
-__all__ = ["BASELINES", "DEFAULT", "METHODS", "hidden_keys", "needs_of", "parse_calls", "solvers_of", "standard_calls"]
+__all__ = ["BASELINES", "COSTLY", "DEFAULT", "METHODS", "hidden_keys", "needs_of", "parse_calls", "solvers_of",
+           "standard_calls"]

@@ -130,7 +130,10 @@ class FolderStore:
     def get(self, name: str) -> Tensors | None:
         """The bundle, or None."""
         path = self.folder / f"{name}.safetensors"
-        return safetensors.torch.load_file(path) if path.exists() else None
+        if not path.exists():
+            return None
+        # in memory of their own: what is read stands where it stood in the file, and alignment decides last bits
+        return {key: tensor.clone() for key, tensor in safetensors.torch.load_file(path).items()}
 
     def put(self, name: str, tensors: Tensors) -> None:
         """Write the bundle, atomically."""

@@ -44,7 +44,7 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
     content = ReportContent(
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
         baselines=baselines, metrics=table, default_damping=damping,
-        blocks=tuple(gram.name for gram in scored.evidence.grams) if shares else (), block_scores=shares,
+        blocks=scored.blocks if shares else (), block_scores=shares,
         behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)))
     return write_report(content, path)
 

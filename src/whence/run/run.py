@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -18,9 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from whence.base.errors import WhenceError
 from whence.base.files import read_json, write_json
 from whence.base.hashing import hash_json, hash_tensors
+from whence.curvature.fit import Situation
 from whence.curvature.store import MemoryStore
-from whence.data.encode import load_examples
+from whence.data.encode import encode, is_chat, load_examples
 from whence.data.examples import Examples
+from whence.data.formats import recognise
+from whence.data.rows import Rows
 from whence.data.tokenizer import tokenizer_hash
 from whence.measure.measurement import LogProb, Measurement
 from whence.methods.catalogue import DEFAULT, hidden_keys, parse_calls
@@ -31,14 +35,22 @@ from whence.models.blocks import select_blocks
 from whence.models.load import load_model
 from whence.run.collect import check_representations, collect
 from whence.run.factors import Arrays, Factors
+from whence.run.hit_tokens import TokenView
 from whence.run.hits import Hits
+from whence.run.probe import Probed, read_suite, score_probes
 from whence.run.report import hits_report
 from whence.run.scored import Scored
+from whence.run.search import Search
+from whence.run.self_influence import self_influence
+from whence.run.solved import solver_of
+from whence.run.stored import slug, with_earlier
+from whence.run.stream import SHARD_ROWS, Stream, search
 from whence.run.subject import Subject
 from whence.scores.matrix import Scores
 from whence.sweep.sweep import Layout
 from whence.train.record import peak_memory, read_record
 from whence.train.training import check_fit
+from whence.views.probes import ProbeSuite
 
 
 class Run:
@@ -161,9 +173,9 @@ class Run:
         self.timings["methods_seconds"] = time.perf_counter() - start
         if place:
             identity = self._identity(examples)
-            write_json(place / "about.json", {**identity, "methods": _with_earlier(place, identity, list(scores)),
+            write_json(place / "about.json", {**identity, "methods": with_earlier(place, identity, list(scores)),
                                               "timings": self.timings, "peak_memory": peak_memory(self.device)})
-        return Scored(self.train, examples, scores, evidence, measured, self._what)
+        return Scored(self.train, examples, scores, evidence, measured, self._what, self._names)
 
     def fit(self, method: str = DEFAULT) -> dict[str, Any]:
         """Fit the curvature a method stands on, and keep it: later scores start from it. Returns facts of the fit.
@@ -176,7 +188,7 @@ class Run:
         if curvature is None:
             raise WhenceError(f"method {method!r}: fits no curvature; expected one of ekfac, kfac and their kin")
         start = time.perf_counter()
-        fitted = self.subject.situation(self.train, self._factors(None).curvatures()).fit(curvature)
+        fitted = self._situation().fit(curvature)
         self.timings["fit_seconds"] = time.perf_counter() - start
         return {"curvature": curvature.kind, "rows": fitted.rows, "n": len(self.train),
                 "blocks": len(fitted.blocks)}
@@ -194,9 +206,88 @@ class Run:
         evidence, measured = self._evidence(query, parse_calls([method]))
         (call,) = parse_calls([method])
         scores = call(evidence)
-        scored = Scored(self.train, query, {str(call): scores}, evidence, measured, self._what)
+        scored = Scored(self.train, query, {str(call): scores}, evidence, measured, self._what, self._names)
+        tokens = TokenView(self._situation(), query, str(call), self.subject.measurement, self.subject.memory,
+                           self.tokenizer, lambda: self._identity(query))
         return Hits(query, self.train, scores, float(measured["values"][0]), bool(measured["wrong_tokens"][0] == 0),
-                    self._what, lambda path: hits_report(scored, self.facts(), path))
+                    self._what, lambda path: hits_report(scored, self.facts(), path), tokens)
+
+    def search(self, rows: object, queries: object, method: str = DEFAULT, *, top: int = 100, bottom: int = 0,
+               shard_rows: int = SHARD_ROWS, out: str | Path | None = None, columns: Mapping[str, str] | None = None,
+               query_columns: Mapping[str, str] | None = None, max_length: int | None = None, on_bad: str = "stop",
+               say: Callable[[str], object] = lambda line: None) -> Search:
+        """The best rows of a corpus of any length for each query, in bounded memory (`run/stream.py`).
+
+        A score is the effect of one more copy of the row beside this run's N training rows, with the curvature of
+        these. `top`, `bottom`, `shard_rows`, `out`, `columns` and `on_bad` are those of `Stream`.
+
+        Args:
+            rows: path of a JSONL or Parquet file, or any iterable of dicts, in one of the three formats.
+            queries: `Examples`, or anything `load_examples` takes.
+            method: one that keeps vectors of the queries, such as `ekfac` or `gradient-dot`.
+            max_length: tokens at which rows are cut off; default as the training rows were.
+            say: takes a line of progress after every part.
+
+        Raises:
+            WhenceError: as `Stream` and `search` there; queries that the model cannot run on.
+        """
+        name, solver = solver_of(method, "search in a corpus")
+        stream = Stream(top, bottom, shard_rows, Path(out) if out else None, dict(columns or {}), on_bad)
+        examples = self._queries(queries, query_columns)
+        how = {key: value for key, value in self.encoding.items() if key != "chat"}
+        how |= {} if max_length is None else {"max_length": max_length}
+
+        def encode_rows(found: Rows) -> Examples:
+            plain = recognise(found) == "text" or is_chat(found)  # for which a template is not
+            encoded = encode(found, self.tokenizer, **(how | ({"template": None} if plain else {})))
+            check_fit(self.model, encoded)
+            return encoded
+
+        identity = {**self._identity(examples), "tokenizer": tokenizer_hash(self.tokenizer), "encoding": how}
+        return search(rows, examples, name, solver, self._situation(), stream, encode_rows, identity,
+                      self.subject.measurement, self.subject.memory, say)
+
+    def probe(self, suite: object = "word-order", method: str = DEFAULT) -> Probed:
+        """Score made-up texts against queries: does an influence survive a paraphrase, or the words in another order?
+
+        Args:
+            suite: `word-order`, a `ProbeSuite`, or rows or a file that `run.probe.read_suite` takes.
+            method: one that keeps vectors of the queries.
+
+        Raises:
+            WhenceError: no such suite; texts that the model cannot run on; a method without vectors.
+        """
+        name, solver = solver_of(method, "score of a probe")
+        suite = suite if isinstance(suite, ProbeSuite) else read_suite(suite)
+        how = {key: value for key, value in self.encoding.items() if key in ("max_length", "eos")}
+        texts = load_examples(suite.text_rows(), self.tokenizer, **how)
+        check_fit(self.model, texts)
+        return score_probes(suite, self._queries(suite.query_rows()), texts, name, solver, self._situation(),
+                            self.subject.measurement, self.subject.memory)
+
+    def self_influence(self, method: str = DEFAULT) -> Float64[np.ndarray, " N"]:
+        """What one more copy of each training row would do to its own log-probability (`run/self_influence.py`).
+
+        Raises:
+            WhenceError: a method whose curvature is in no eigenbasis.
+        """
+        name, solver = solver_of(method, "self-influence")
+        path = self._factors(None).pass_path(f"self-influence-{hash_json(name)}")
+        return self_influence(self._situation(), name, solver, path)
+
+    def _situation(self) -> Situation:
+        return self.subject.situation(self.train, self._factors(None).curvatures())
+
+    def _queries(self, queries: object, columns: Mapping[str, str] | None = None) -> Examples:
+        examples = queries if isinstance(queries, Examples) else self.encode(queries, columns)
+        if len(examples) == 0:
+            raise WhenceError("there are no queries; expected at least one")
+        check_fit(self.model, examples)
+        return examples
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(block.name for block in self.subject.blocks)
 
     @property
     def _what(self) -> str:
@@ -283,28 +374,7 @@ class Run:
             yield loaded.model
 
 
-def slug(method: str) -> str:
-    """A folder name for a method: `fisher(damping=0.1, scope=model)` to `fisher-damping=0.1-scope=model`."""
-    return re.sub(r"[^\w.=]+", "-", method).strip("-")
-
-
 def _same(where: Path, what: str, stored: str, met: str) -> None:
     if stored != met:
         raise WhenceError(f"{where}: the {what} is not the one this run was made with (content hash stored {stored}, "
                           f"met {met}); restore it, or train again")
-
-
-def _with_earlier(place: Path, identity: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
-    """`methods` after those already stored there, if these came from the same weights, rows, blocks and layout."""
-    stored = read_json(place / "about.json") if (place / "about.json").exists() else {}
-    same = all(stored.get(name) == value for name, value in identity.items())
-    return list(dict.fromkeys([*(stored["methods"] if same else ()), *methods]))
-
-
-def read_scored(place: Path) -> tuple[Examples, dict[str, Scores]]:
-    """The queries and all scores stored under a run's `scores/NAME`, in the order they were asked for."""
-    about = read_json(place / "about.json")
-    return Examples.read_parquet(place / "queries.parquet"), {
-        method: Scores.read(place / slug(method)) for method in about["methods"]}
-
-

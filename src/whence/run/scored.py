@@ -27,6 +27,8 @@ class Scored:
         scores: method -> scores, in the order asked for.
         evidence: what the methods saw.
         measured: `values` [Q] in the measurement's unit, `wrong_tokens` [Q] (0 = greedy decoding gives the response).
+        what: name and unit of the measurement.
+        blocks: names of the attributed blocks.
     """
 
     train: Examples
@@ -34,7 +36,8 @@ class Scored:
     scores: Mapping[str, Scores]
     evidence: Evidence
     measured: Mapping[str, np.ndarray]
-    what: str = "log_prob_nats"  # name and unit of the measurement
+    what: str = "log_prob_nats"
+    blocks: tuple[str, ...] = ()
 
     def __getitem__(self, method: str) -> Scores:
         return self.scores[method]

@@ -30,7 +30,8 @@ from whence.base.files import read_json, write_json
 from whence.measure.greedy import greedy_answers
 from whence.methods.evidence import Evidence
 from whence.methods.registry import parse
-from whence.run.run import Run, read_scored
+from whence.run.run import Run
+from whence.run.stored import read_scored
 from whence.study.base_model import study_base
 from whence.study.class_tables import write_page
 from whence.tasks.table import MetricTable, metric_table

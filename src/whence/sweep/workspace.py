@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # a CPU's chunk should stay in its cache until it is used
+CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}  # a CPU's chunk should stay in its cache until it is used
 
 
 class Workspace:
