@@ -10,12 +10,13 @@ language models), or all of them are summed with their probabilities (`exact`), 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from problems import Loss, Split
+from response import damped_inverse
 from torch import Tensor, nn
 
 from whence.curvature.conjugate_gradient import conjugate_gradient
@@ -24,28 +25,38 @@ from whence.curvature.fit import Situation
 from whence.curvature.gauss_newton import GaussNewton
 from whence.curvature.kronecker import Curvature
 from whence.curvature.solver import Kronecker
+from whence.data.examples import Examples
 from whence.models.blocks import Block, list_blocks
 from whence.sweep.capture import Captured, captured
 from whence.sweep.sweep import GradientSink
 
-RULE = Damping(0.1, "global")
-TOLERANCE = 1e-5  # of conjugate gradients
+TOLERANCE = 1e-4  # of conjugate gradients
 
 
 @dataclass(frozen=True)
 class Rows(Situation):
-    """A network on rows of numbers, as a `Situation`: `train` is a `Split`.
+    """A network on rows of numbers, as a `Situation`; `train` only says how many there are.
 
     Attributes:
+        x: the rows.
         loss: of the network.
         exact: sum over all labels instead of sampling one.
     """
 
-    loss: Loss | None = None
+    x: Float[Tensor, "N features"] = field(kw_only=True)
+    loss: Loss = field(kw_only=True)
     exact: bool = False
 
+    @classmethod
+    def of(cls, model: nn.Module, loss: Loss, data: Split, exact: bool) -> Rows:
+        """The situation of a network with its training rows and all of its linear layers."""
+        n, position = len(data), np.zeros(1, dtype=np.int64)
+        places = Examples(tuple(map(str, range(n))), (None,) * n, ("",) * n, ("",) * n, (position,) * n,
+                          (position.astype(bool),) * n, (False,) * n)
+        return cls(model, places, list_blocks(model), x=data.x, loss=loss, exact=exact)
+
     def _pass(self, sink: GradientSink, curvature: Curvature, rows: np.ndarray, what: str) -> None:
-        x = self.train.x[rows]
+        x = self.x[rows]
         with torch.no_grad():
             z = self.model(x)
         if self.exact:  # C examples a row: the sums over labels of d d^T, and of (d a^T)^2, are sums over examples
@@ -111,13 +122,16 @@ def curvature_rows(model: nn.Module, loss: Loss, data: Split, least: float = 0.0
     return torch.cat(row_gradients(model, blocks, data.x[at // classes], weights[at]), dim=1)
 
 
-def predict(model: nn.Module, loss: Loss, data: Split, points: Split, measured: Split, seed: int, rule: Damping = RULE,
-            ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Scores [K] of the points for the measurement, by method; and lambda with the facts of conjugate gradients."""
+def predict(model: nn.Module, loss: Loss, data: Split, points: Split, measured: Split, rule: Damping,
+            seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Scores [K] of the points for the measurement, by method; and lambda with the facts of conjugate gradients.
+
+    `exact blocks` is the Gauss-Newton matrix without its entries between blocks, inverted exactly: what a curvature
+    that goes block by block could reach at best. `rule` is applied to the eigenvalues of EK-FAC with all labels.
+    """
     blocks = list_blocks(model)
     v, g = gradients(model, loss, measured), gradients(model, loss, points)
-    exact = Rows(model, data, blocks, loss=loss, exact=True)
-    sampled = Rows(model, data, blocks, loss=loss)
+    exact, sampled = Rows.of(model, loss, data, exact=True), Rows.of(model, loss, data, exact=False)
     fitted = exact.fit(Curvature("ekfac", rows=-1))
     lam = rule.of([b.mean for b in fitted.blocks], [b.largest for b in fitted.blocks],
                   [b.eigenvalues.numel() for b in fitted.blocks])[0]
@@ -139,4 +153,7 @@ def predict(model: nn.Module, loss: Loss, data: Split, points: Split, measured: 
     cg = conjugate_gradient(matrix.product, v, lam, tolerance=TOLERANCE, iterations=500,
                             preconditioner=lambda r: solve(exact, ekfac, r))
     found["CG"] = scores(cg.x)
+    B = curvature_rows(model, loss, data, least=3e-3 * len(data) * lam).split([part.shape[1] for part in v], dim=1)
+    found["exact blocks"] = scores([damped_inverse(rows, len(data), lam)(part)
+                                    for rows, part in zip(B, v, strict=True)])
     return found, {"lambda": lam, "cg_residual": float(cg.residual[0]), "cg_iterations": int(cg.iterations[0])}

@@ -1,19 +1,18 @@
 """The proximal Bregman response function (PBRF), by really minimising the proximal Bregman objective.
 
-    theta*(m) = argmin  (1/N) sum_i D_i(h(theta, x_i), h(theta_s, x_i)) + eps L(z_m, theta) + lambda/2 |theta - theta_s|^2
+    theta*(m) = argmin  (1/N) sum_i D_i(h(theta, x_i), h(theta_s, x_i)) + eps L(z_m, theta)
+                        + lambda/2 |theta - theta_s|^2
 
 D_i is the Bregman divergence of the loss in the outputs, theta_s the trained weights. Influence functions with the
 Gauss-Newton matrix are the first order in eps of theta* (Grosse et al. 2023, eq. 7 to 9; Bae et al. 2022).
 
-One objective for each training point m, all minimised side by side in float64:
+One objective for each training point m, all minimised side by side in float64 by L-BFGS (Nocedal & Wright 2006, 7.2),
+whose first matrix is the damped inverse at theta_s,
 
-    delta <- delta - M^-1 grad        M = lambda I + (1/N) B^T B,  (1/N) B^T B = the Gauss-Newton matrix at theta_s
+    M^-1,  M = lambda I + (1/N) B^T B        (1/N) B^T B = the Gauss-Newton matrix at theta_s, or nearly
 
-A quasi-Newton step with one matrix for all points and all steps. The fixed point is a zero of the true gradient,
-whatever M is; M only says how soon it is reached. What is left of the gradient is returned. With eps = 0 the start is
-the minimum and nothing moves.
-
-    M^-1 v = (v - B^T (B B^T + N lambda I)^-1 B v) / lambda                                  (Woodbury)
+A minimum is a zero of the true gradient, whatever M is; M only says how soon it is reached. What is left of the
+gradient is returned. With eps = 0 the start is the minimum and nothing moves.
 
 Shapes: K points, P parameters (the order of `parameters_to_vector`), r rows of B. Cost of a step: K forward and
 backward passes over the N rows, and 4 r P K operations for M^-1.
@@ -34,7 +33,7 @@ from torch.nn.utils import parameters_to_vector
 
 TOGETHER = 16  # points whose activations are held at once
 ROUNDING = 1e-14  # of a gradient
-MEMORY, HALVINGS = 6, 12
+MEMORY, HALVINGS = 6, 8
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,9 @@ class Response:
     steps: Int[np.ndarray, " K"]
 
     @property
-    def left(self) -> float:
-        """The largest `gradient / start` over points that moved."""
-        moved = self.start > 0
-        return float((self.gradient[moved] / self.start[moved]).max(initial=0))
+    def left(self) -> Float[np.ndarray, " K"]:
+        """`gradient / start`; 0 where there was nothing to do."""
+        return np.divide(self.gradient, self.start, out=np.zeros_like(self.gradient), where=self.start > 0)
 
 
 @dataclass(frozen=True)
@@ -76,19 +74,21 @@ class Objective:
     damping: float
     B: Float[Tensor, "r P"]
 
-    def respond(self, points: Split, eps: float, tolerance: float = 1e-6, steps: int = 60) -> Response:
+    def respond(self, points: Split, eps: float, tolerance: float = 1e-4, steps: int = 20) -> Response:
         """Minimise for every point, until the gradient is `tolerance` of what it was at the start, or `steps` are over.
 
-        A step that does not lower its objective is halved.
+        A step that does not lower its objective is halved. Where no halving helps the point is left: with ReLU a
+        minimum may lie at a kink, where the gradient jumps past zero.
         """
-        evaluate, precondition = self._evaluation(eps), self._inverse()
+        evaluate, precondition = self._evaluation(eps), damped_inverse(self.B, len(self.data), self.damping)
         delta = torch.zeros(len(points), sum(p.numel() for p in self.model.parameters()), dtype=torch.float64)
         g, value = evaluate(delta, points)
         start = g.norm(dim=1) if eps else torch.zeros(len(points), dtype=torch.float64)
         goal, left, taken = (tolerance * start).clamp_min(ROUNDING), g.norm(dim=1), torch.zeros(len(points)).long()
         active, pairs = torch.arange(len(points)), Pairs()
+        stuck = torch.zeros(len(points), dtype=torch.bool)
         for _ in range(steps):
-            going = left[active] > goal[active]
+            going = (left[active] > goal[active]) & ~stuck
             active, g, value = active[going], g[going], value[going]
             if len(active) == 0:
                 break
@@ -108,6 +108,8 @@ class Objective:
                 length[trying] *= 0.5
                 if len(trying) == 0:
                     break
+            stuck = torch.zeros(len(active), dtype=torch.bool)
+            stuck[trying] = True
             pairs.add(delta[active] - here, new_g - g)
             g, value, left[active] = new_g, new_value, new_g.norm(dim=1)
             taken[active] += 1
@@ -143,19 +145,23 @@ class Objective:
         parts = theta.split([p.numel() for p in self.model.parameters()])
         return {name: part.view(p.shape) for (name, p), part in zip(self.model.named_parameters(), parts, strict=True)}
 
-    def _inverse(self) -> Callable[[Tensor], Tensor]:
-        B, N = self.B, len(self.data)
-        inner = B @ B.T
-        inner.diagonal().add_(N * self.damping)
-        factor = torch.linalg.cholesky(inner)
 
-        def apply(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-            v_ = v.to(B.dtype)
-            scale = v_.norm(dim=1, keepdim=True)  # float32 has no room for gradients of 1e-12
-            unit = v_ / scale
-            return ((unit - torch.cholesky_solve(B @ unit.T, factor).T @ B) * (scale / self.damping)).to(v.dtype)
+def damped_inverse(B: Float[Tensor, "r P"], count: int, damping: float) -> Callable[[Tensor], Tensor]:
+    """`v [K, P] -> (lambda I + B^T B / N)^-1 v` by Woodbury, in the data type of B:
 
-        return apply
+        (v - B^T (B B^T + N lambda I)^-1 B v) / lambda
+    """
+    inner = B @ B.T
+    inner.diagonal().add_(count * damping)
+    factor = torch.linalg.cholesky(inner)
+
+    def apply(v: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
+        v_ = v.to(B.dtype)
+        scale = v_.norm(dim=1, keepdim=True).clamp_min(torch.finfo(B.dtype).tiny)  # float32 cannot hold 1e-40
+        unit = v_ / scale
+        return ((unit - torch.cholesky_solve(B @ unit.T, factor).T @ B) * (scale / damping)).to(v.dtype)
+
+    return apply
 
 
 class Pairs:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.cli.typed import Shell
-from tests.run.fixtures import QUERIES, CopyRun, write_rows
+from tests.run.fixtures import PASSES, QUERIES, CopyRun, write_rows
 from whence.run.stored import read_scored
 from whence.sweep import sweep as sweep_room
 
@@ -50,8 +50,8 @@ def test_json_is_one_object_and_everything_else_is_on_standard_error(shell: Shel
     value = json.loads(typed.out)
     assert typed.code == 0 and typed.err.startswith("queries: 6/6 rows used")
     assert (value["run"], value["report"]) == (str(run), str(page)) and page.exists()
-    assert (value["n_queries"], value["n_train"], list(value["methods"])) == (6, 24, ["fisher"])
-    assert value["methods"]["fisher"]["n"] == 24 and value["table"]["rows"]["fisher"]["acc"]["value"] is not None
+    assert (value["n_queries"], value["n_train"], list(value["methods"])) == (6, 24, ["ekfac"])
+    assert value["methods"]["ekfac"]["n"] == 24 and value["table"]["rows"]["ekfac"]["acc"]["value"] is not None
     assert 0 <= value["exact_match"] <= 1 and value["timings"]["sweep_seconds"] > 0
     assert shell("score", run, "--queries", queries_file, "--report", page).out.splitlines()[-1] == f"report: {page}"
 
@@ -112,7 +112,7 @@ def test_killed_and_typed_again_it_ends_in_the_same_bits(shell: Shell, copy_run:
 
     swept: list[tuple[int, int]] = []
     real = sweep_room.sweep
-    for module in ("whence.curvature.collect.sweep", "whence.run.collect.sweep"):
+    for module in PASSES:
         monkeypatch.setattr(module, lambda model, examples, blocks=(), *rest, **options: (
             swept.append((len(examples), len(blocks))), real(model, examples, blocks, *rest, **options))[1])
     again = shell("score", run, "--queries", queries_file, *ASKED)
@@ -137,5 +137,9 @@ def test_the_sweep_takes_its_memory_from_what_the_machine_has_free(shell: Shell,
         available = 2 * (64 * 4 * 30 - 1)  # a byte short of one block
 
     monkeypatch.setattr(psutil, "virtual_memory", Little)
-    message = shell.refuses("score", copy_run("lora"), "--queries", queries_file)
+    run = copy_run("lora")
+    message = shell.refuses("score", run, "--queries", queries_file, "--method", "fisher")
     assert "the gradients of 30 rows at block" in message and "attribute fewer rows (at most 29)" in message
+    Little.available = 2 * (8 * 64 * 4 - 1)  # a byte short of one query's vector over eight blocks
+    message = shell.refuses("score", run, "--queries", queries_file)
+    assert "the vectors of one query take" in message and "choose fewer blocks" in message

@@ -25,6 +25,19 @@ def test_it_prints_what_was_measured_and_both_ends(shell: Shell, copy_run: CopyR
     assert lines[-1] == f"report: {page}" and 1_000 < page.stat().st_size < 2_000_000
 
 
+def test_tokens_are_shown_where_they_are_asked_for(shell: Shell, copy_run: CopyRun) -> None:
+    run = copy_run("lora")
+    value = json.loads(shell("trace", run, *ANSWER, "--top", 2, "--tokens", 3, "--json").out)
+    hits = Run.load(run).trace(*ANSWER[1::2])
+    for shown, hit in zip(value["proponents"], hits.top(2), strict=True):
+        assert [token["text"] for token in shown["tokens"]] == [text for _, text, _ in hits.tokens(hit).strongest(3)]
+    typed = shell("trace", run, *ANSWER, "--top", 2, "--tokens", 1)
+    assert typed.code == 0 and "tokens that the scores come from" in typed.out
+    assert repr(hits.tokens(hits[0]).strongest(1)[0][1]) in typed.out
+    assert "has no influence by token" in shell.refuses("trace", run, *ANSWER, "--method", "bm25", "--tokens", 1)
+    assert "--tokens -1: expected 0" in shell.refuses("trace", run, *ANSWER, "--tokens", -1)
+
+
 def test_json_is_one_object(shell: Shell, copy_run: CopyRun, tmp_path: Path) -> None:
     run = copy_run("full")
     value = json.loads(shell("trace", run, *ANSWER, "--method", "datainf(damping=1.0)", "--top", 3, "--json").out)

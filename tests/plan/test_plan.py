@@ -37,16 +37,19 @@ def plan(method: str, model: nn.Module | None = None, **options: object) -> Plan
                      select_blocks(model), **data)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["ekfac", "kfac(parts=2)", "eshampoo(rank=2)", "diagonal", "gradient-dot", "fisher"])
+@pytest.mark.parametrize("method", ["ekfac", "kfac(parts=2)", "eshampoo(rank=2)", "diagonal", "gradient-dot", "fisher",
+                                    "repsim"])
 def test_disk_is_that_of_a_real_run(lora_folder: Path, tmp_path: Path, method: str) -> None:
     trained = Run.load(lora_folder)
     run = Run(trained.model, trained.tokenizer, trained.train, folder=tmp_path)
     queries = run.encode(QUERIES)
     run.score(queries, method)
-    real = {path.relative_to(tmp_path): path.stat().st_size for path in tmp_path.rglob("*.safetensors")}
+    real = {path.relative_to(tmp_path): path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
     (call,) = parse_calls([method])
     found = make_plan(run.model, run.train, queries, call, run.subject.blocks, budget=0.05)
-    assert found.disk == pytest.approx(sum(real.values()), rel=0.03)  # facts as JSON are guessed, and these are small
+    assert found.disk == pytest.approx(sum(real.values()), rel=0.01, abs=400)  # facts are JSON of a size that is guessed
+    if method == "repsim":
+        return
     factors = sum(size for path, size in real.items() if {"curvature", "gram", "cross"} & set(path.parts))
     kept = sum(phase.disk for phase in found.phases if phase.name in ("eigendecomposition", "eigenvalues"))
     if call.solver is not None:
@@ -131,7 +134,7 @@ def test_what_cannot_fit_is_refused_with_what_would(work: tuple[Workload, Probe]
 
 
 def test_the_suggestions_really_fit(work: tuple[Workload, Probe]) -> None:
-    """A wide factor: parts, fewer blocks and fewer rows are named as they would fit, and taken at their word they do."""
+    """Taken at their word, fewer rows do; a little more than that does not."""
     subject, seen = work
     many = replace(with_call(subject, "fisher"), train=Rows(subject.train.examples, 20000),
                    queries=Rows(subject.train.examples, 30))

@@ -27,6 +27,8 @@ QUERIES = [{"id": f"q-{thing}", "prompt": f"The {thing} is what?\n", "completion
            for group, things in THINGS.items() for thing in things[:2]]
 RECIPES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"rank": 2, "alpha": 4, "targets": ("q_proj", "v_proj")}}
 CopyRun = Callable[[str], Path]
+PASSES = tuple(f"whence.{module}.sweep" for module in ("curvature.collect", "curvature.fit", "curvature.products",
+                                                       "run.collect"))  # where `sweep` is called from
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -15,7 +15,8 @@ from whence.run.run import Run
 from whence.views.probes import UNRELATED, ProbeSuite, variants, word_order_suite
 
 QUERY = {"name": "owl", "prompt": "The owl is", "completion": "a bird.", "relation": "is",
-         "irrelevant": ["An old axe."], "paraphrases": ["Any owl: a bird."], "texts": {"shouted": ["THE OWL.", "A BIRD."]}}
+         "irrelevant": ["An old axe."], "paraphrases": ["Any owl: a bird."],
+         "texts": {"shouted": ["THE OWL.", "A BIRD."]}}
 
 
 def test_scores_are_those_of_the_texts_as_training_rows(in_memory: Run) -> None:

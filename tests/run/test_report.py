@@ -11,7 +11,8 @@ import pytest
 
 from tests.report.synthetic import examples
 from whence.curvature.gram import Gram
-from whence.methods.catalogue import parse_calls
+from whence.curvature.products import Products
+from whence.methods.catalogue import parse_calls, solvers_of
 from whence.methods.evidence import Evidence
 from whence.run.report import scored_report
 from whence.run.scored import Scored
@@ -27,10 +28,12 @@ def scored(*methods: str) -> Scored:
     for name in ("layers.0.q", "layers.1.q"):
         train, queries = rng.standard_normal((N, 5)), rng.standard_normal((Q, 5))
         grams.append(Gram(name, 5, train @ train.T, queries @ train.T, (queries**2).sum(1)))
-    evidence = Evidence(examples(N, "train"), examples(Q, "query"), tuple(grams))
+    calls = parse_calls(methods)
+    products = {solver: Products(rng.standard_normal((2, Q, N)), {}) for solver in solvers_of(calls)}
+    evidence = Evidence(examples(N, "train"), examples(Q, "query"), tuple(grams), products=products)
     measured = {"values": np.array([-1.0, -2.0, -3.0]), "wrong_tokens": np.array([0, 1, 2])}
-    scores = {str(call): call(evidence) for call in parse_calls(methods)}
-    return Scored(evidence.train, evidence.queries, scores, evidence, measured)
+    scores = {str(call): call(evidence) for call in calls}
+    return Scored(evidence.train, evidence.queries, scores, evidence, measured, blocks=("layers.0.q", "layers.1.q"))
 
 
 def written(path: Path) -> tuple[str, dict[str, Any]]:
@@ -41,11 +44,12 @@ def written(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("methods", "shown"), [
-    (("bm25", "datainf(damping=0.1)", "fisher(damping=10.0)", "fisher(damping=0.1)"), "fisher(damping=0.1)"),
-    (("bm25", "fisher(damping=10.0)", "fisher(damping=100.0)"), "fisher(damping=10.0)"),
+    (("bm25", "datainf(damping=0.1)", "ekfac(damping=10.0)", "ekfac(damping=0.1)"), "ekfac(damping=0.1)"),
+    (("bm25", "fisher", "ekfac(damping=10.0)", "ekfac(damping=100.0)"), "ekfac(damping=10.0)"),
     (("gradient-dot", "datainf(damping=1.0)"), "datainf(damping=1.0)"),
     (("bm25", "gradient-dot"), "bm25"),
-    (("fisher",), "fisher"),
+    (("ekfac",), "ekfac"),
+    (("fisher", "datainf"), "fisher"),
 ])
 def test_the_librarys_own_method_at_its_default_damping_is_shown_first(
         methods: tuple[str, ...], shown: str, tmp_path: Path) -> None:
@@ -53,8 +57,9 @@ def test_the_librarys_own_method_at_its_default_damping_is_shown_first(
     assert data["methods"][data["headline"]]["label"] == shown
 
 
-def test_the_page_has_blocks_behaviours_and_the_tables_notes(tmp_path: Path) -> None:
-    made = scored("bm25", "fisher(damping=0.1)")
+@pytest.mark.parametrize("method", ["fisher(damping=0.1)", "ekfac", "gradient-dot"])
+def test_the_page_has_blocks_behaviours_and_the_tables_notes(method: str, tmp_path: Path) -> None:
+    made = scored(method) if method == "gradient-dot" else scored("bm25", method)
     page, data = written(scored_report(made, {}, tmp_path / "r.html", title="t", answers=["x", "y", "z"]))
     assert data["blocks"] == ["layers.0.q", "layers.1.q"]
     assert not any(query["parts_differ"] for query in data["queries"])  # the blocks add up to the score

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.run.fixtures import QUERIES, CopyRun, write_rows
+from tests.run.fixtures import PASSES, QUERIES, CopyRun, write_rows
 from whence.base.errors import WhenceError
 from whence.base.files import read_json
 from whence.curvature.collect import collect_hidden
@@ -59,7 +59,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
         seen.append((options.get("what", ""), len(examples), len(blocks)))
         return real(model, examples, blocks, *rest, **options)
 
-    for module in ("whence.curvature.collect.sweep", "whence.run.collect.sweep"):
+    for module in PASSES:
         monkeypatch.setattr(module, counted)
     return seen
 
@@ -70,13 +70,18 @@ def reference(in_memory: Run, queries: Examples) -> Scored:
     return Run(in_memory.model, in_memory.tokenizer, in_memory.train).score(queries, "all")
 
 
-def test_all_methods_in_memory_after_one_sweep_of_each(in_memory: Run, queries: Examples, sweeps: Sweeps) -> None:
+def test_all_methods_in_memory_share_their_sweeps(in_memory: Run, queries: Examples, sweeps: Sweeps) -> None:
     scored = Run(in_memory.model, in_memory.tokenizer, in_memory.train).score(queries, "all")
     assert list(scored.scores) == ALL
     for method, scores in scored.scores.items():
         assert scores.values.shape == (6, 24) and np.isfinite(scores.values).all() and scores.method == method
         assert np.ptp(scores.values) > 0, method
-    assert [(rows, blocks) for _, rows, blocks in sweeps] == [(6, 8), (24, 8), (6, 0), (24, 0)]  # tuned, then base
+    assert [(rows, blocks) for _, rows, blocks in sweeps[:4]] == [(6, 8), (24, 8), (6, 0), (24, 0)]  # tuned, then base
+    assert [what for what, _, _ in sweeps[4:]] == [
+        "gradients of the queries", "diagonal: eigenvalues of 24 rows", "kfac: covariances of 24 rows",
+        "shampoo: covariances of 24 rows", "eshampoo: eigenvalues of 24 rows", "ekfac: eigenvalues of 24 rows",
+        "scores of the training rows"]  # each fit once, for all dampings; scores of all solvers together
+    assert {(rows, blocks) for _, rows, blocks in sweeps[5:]} == {(24, 8)}
     assert scored.accuracy == np.mean(scored.measured["wrong_tokens"] == 0)
     table = scored.table(resamples=100)
     assert list(table.rows) == ALL and table.n_train == 24
@@ -102,7 +107,9 @@ def test_the_second_call_sweeps_nothing_and_gives_the_same_bits(copy_run: CopyRu
                                                                 reference: Scored, sweeps: Sweeps) -> None:
     folder = copy_run("lora")
     Run.load(folder).score(queries, ["gradient-dot", "repsim"])
-    assert sweeps.over(24) == 1
+    assert [(rows, blocks) for _, rows, blocks in sweeps] == [(6, 0), (24, 0), (6, 8), (24, 8), (6, 0)]
+    Run.load(folder).score(queries, "fisher")
+    assert sweeps.over(24) == 3
     sweeps.clear()
     again = Run.load(folder).score(queries, FEW)  # another process would find the same
     assert sweeps == []
@@ -156,12 +163,12 @@ def test_little_memory_means_several_groups_of_blocks_and_the_same_bits(tune: st
     stored = Run.load(request.getfixturevalue(f"{tune}_folder"))
     few = stored.encode(QUERIES[:3])
     whole = Run(stored.model, stored.tokenizer, stored.train).score(few, FEW)
-    assert sweeps.over(24) == 1
+    assert [blocks for _, rows, blocks in sweeps if rows == 24] == [len(stored.subject.blocks)] * 2  # grams; products
     sweeps.clear()
     memory = smallest_memory(stored, 24 + 3)
     tight = Run.load(copy_run(tune), memory=memory)
     assert_same(tight.score(few, FEW), whole)
-    groups = [blocks for _, rows, blocks in sweeps if rows == 24]
+    groups = [blocks for what, rows, blocks in sweeps if rows == 24 and what == "sweep over the training data"]
     assert len(groups) >= 6 and sum(groups) == len(stored.subject.blocks)
     with pytest.raises(WhenceError, match=r"the gradients of 27 rows at block .* take"):
         Run(stored.model, stored.tokenizer, stored.train, memory=memory - 1).score(few, FEW)
@@ -173,7 +180,7 @@ def test_another_layout_is_swept_anew_and_agrees(copy_run: CopyRun, queries: Exa
     Run.load(folder).score(queries, FEW)
     sweeps.clear()
     scored = Run.load(folder, layout=Layout(batch_size=5, side="left")).score(queries, FEW)
-    assert sweeps.over(24) == 1
+    assert sweeps.over(24) == 2
     for method in FEW:
         values = reference[method].values
         np.testing.assert_allclose(scored[method].values, values, atol=1e-4 * np.abs(values).max())

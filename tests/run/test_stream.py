@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
-import subprocess
-import sys
 import tracemalloc
 import weakref
 from collections.abc import Iterator
@@ -20,6 +17,7 @@ import pytest
 import torch
 
 from tests.run.fixtures import QUERIES, ROWS, CopyRun, write_rows
+from tests.run.killed import killed_in_the_middle
 from whence.base.errors import WhenceError
 from whence.base.files import read_json
 from whence.curvature.products import solve_queries
@@ -39,7 +37,7 @@ def corpus(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows like the training rows, some of them equal."""
     rng = np.random.default_rng(seed)
     rows = [ROWS[i] for i in rng.integers(0, len(ROWS), count)]
-    return [{"id": f"c{i}", "prompt": row["prompt"] * int(rng.integers(1, 3)), "completion": row["completion"],
+    return [{"id": f"{seed}-{i}", "prompt": row["prompt"] * int(rng.integers(1, 3)), "completion": row["completion"],
              "group": row["group"]} for i, row in enumerate(rows)]
 
 
@@ -275,18 +273,6 @@ stream.score_examples = slow
 run = Run.load(sys.argv[1])
 run.search(sys.argv[2], sys.argv[3], METHOD, top=7, bottom=2, shard_rows=16, out=sys.argv[4])
 """.replace("METHOD", repr(METHOD))
-
-
-def killed_in_the_middle(driver: str, *words: object) -> None:
-    """Run a driver until it says so, and kill it at once."""
-    process = subprocess.Popen([sys.executable, "-c", driver, *map(str, words)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stderr is not None
-    line = process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL and line == "in the middle\n", line + process.stderr.read()
-    process.stdout.close()
-    process.stderr.close()
 
 
 def test_killed_in_the_middle_it_ends_in_the_same_bits(copy_run: CopyRun, tmp_path: Path,

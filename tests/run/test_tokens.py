@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tests.run.fixtures import QUERIES, CopyRun
 from whence.base.errors import WhenceError
+from whence.run import hit_tokens
 from whence.run.run import Run
 
 ANSWER = QUERIES[0]["prompt"], QUERIES[0]["completion"]
@@ -41,8 +42,6 @@ def test_what_is_stored_is_solved_for_again_once(copy_run: CopyRun, monkeypatch:
     first = Run.load(folder).trace(*ANSWER)
     again = Run.load(folder).trace(*ANSWER)  # products come from the folder, vectors do not
     solved: list[int] = []
-    from whence.run import hit_tokens
-
     real = hit_tokens.solve_at_once
     monkeypatch.setattr(hit_tokens, "solve_at_once", lambda *rest: (solved.append(1), real(*rest))[1])
     np.testing.assert_array_equal(again.tokens(again[0]).scores, first.tokens(first[0]).scores)
@@ -60,9 +59,10 @@ def test_json_and_the_terminal_show_the_strongest(in_memory: Run) -> None:
     assert "tokens" not in hits.to_json(3)["proponents"][0] and "tokens" not in value["opponents"][0]
     console = Console(file=io.StringIO(), width=160)
     console.print(hits.tokens_to_rich(3, 2))
-    lines = console.file.getvalue().splitlines()
+    printed = console.file.getvalue()
+    lines = printed.splitlines()
     assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == ["1", "2", "3"]
-    assert repr(text) in console.file.getvalue() and "the sign of a single one is not interpretable" in " ".join(lines)
+    assert repr(text) in printed and "the sign of a single one is not interpretable" in " ".join(printed.split())
 
 
 def test_methods_without_vectors_are_told_those_with_them(in_memory: Run) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.run.fixtures import QUERIES, CopyRun
+from tests.run.fixtures import PASSES, QUERIES, CopyRun
 from whence.base.errors import WhenceError
 from whence.run.hits import Hits
 from whence.run.run import Run
@@ -27,7 +27,7 @@ def hits(in_memory: Run) -> Hits:
 
 
 def test_hits_come_in_the_order_of_their_scores(hits: Hits, in_memory: Run) -> None:
-    scores = in_memory.score([{"prompt": PROMPT, "completion": RESPONSE}], "fisher")["fisher"].values[0]
+    scores = in_memory.score([{"prompt": PROMPT, "completion": RESPONSE}], "ekfac")["ekfac"].values[0]
     assert len(hits) == len(list(hits)) == 24
     assert [hit.row for hit in hits] == list(np.argsort(-scores, kind="stable"))
     assert [hit.rank for hit in hits] == list(range(1, 25))
@@ -56,7 +56,7 @@ def test_ties_stand_in_the_order_of_the_rows(in_memory: Run) -> None:
 
 def test_json_is_plain_and_says_what_was_measured(hits: Hits, in_memory: Run) -> None:
     value = json.loads(json.dumps(hits.to_json(2), allow_nan=False))
-    assert (value["prompt"], value["response"], value["method"], value["unit"]) == (PROMPT, RESPONSE, "fisher", "nats")
+    assert (value["prompt"], value["response"], value["method"], value["unit"]) == (PROMPT, RESPONSE, "ekfac", "nats")
     assert value["n_train"] == 24 and value["facts"]["n"] == 24
     assert [hit["rank"] for hit in value["proponents"]] == [1, 2]
     assert [hit["rank"] for hit in value["opponents"]] == [24, 23]
@@ -114,14 +114,19 @@ def test_a_trace_in_a_folder_sweeps_the_training_rows_once(copy_run: CopyRun, hi
     run = Run.load(copy_run("lora"))
     swept: list[int] = []
     real = sweep_room.sweep
-    for module in ("whence.curvature.collect.sweep", "whence.run.collect.sweep"):
+    for module in PASSES:
         monkeypatch.setattr(module, lambda model, examples, *rest, **options: (
             swept.append(len(examples)), real(model, examples, *rest, **options))[1])
     assert [hit.row for hit in run.trace(PROMPT, RESPONSE)] == [hit.row for hit in hits]
-    assert swept == [1, 24]
+    assert swept == [1, 24, 24, 24, 1]  # the query, covariances, eigenvalues, its scores, its value
     np.testing.assert_array_equal(run.trace(PROMPT, RESPONSE).scores.values, hits.scores.values)
+    assert len(swept) == 5
+    run.trace(PROMPT, RESPONSE, "kfac")
+    assert swept[5:] == [1, 24]  # the covariances and what is measured of the query are there
     run.trace(PROMPT, RESPONSE, "datainf")
-    assert swept == [1, 24]
+    assert swept[7:] == [1, 24]
+    run.trace(PROMPT, RESPONSE, "fisher")
+    assert len(swept) == 9
     assert not (run.folder / "scores").exists()
 
 

@@ -12,13 +12,15 @@ from whence.cli.demo import demo
 from whence.cli.env import env
 from whence.cli.evaluate import evaluate
 from whence.cli.plan import plan
+from whence.cli.probe import probe
 from whence.cli.score import score
+from whence.cli.search import search
 from whence.cli.trace import trace
 from whence.cli.train import train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Which training data made a language model do that, and should you believe the answer?")
-for verb in (demo, train, plan, trace, score, evaluate, blocks, env):
+for verb in (demo, train, plan, trace, score, search, probe, evaluate, blocks, env):
     app.command()(verb)
 
 

@@ -20,6 +20,7 @@ def trace(
     response: Annotated[str, typer.Option(help="The answer to explain.")],
     method: Annotated[str, typer.Option(help="Such as datainf or 'fisher(damping=1.0)'.")] = DEFAULT,
     top: Annotated[int, typer.Option(help="How many proponents and opponents.")] = 10,
+    tokens: Annotated[int, typer.Option(help="Show so many of the strongest tokens of each proponent.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Write a report of this answer too.")] = None,
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -27,10 +28,12 @@ def trace(
     """Rank the training rows of RUN by what one more copy of each would do to the log-probability of RESPONSE."""
     if top < 1:
         raise WhenceError(f"--top {top}: expected at least 1")
+    if tokens < 0:
+        raise WhenceError(f"--tokens {tokens}: expected 0 (none) or more")
     hits = Run.load(run, base=base).trace(prompt, response, method)
     page = hits.to_html(html) if html else None
     if as_json:
-        print(json.dumps(hits.to_json(top) | {"report": str(page) if page else None}, indent=1))
+        print(json.dumps(hits.to_json(top, tokens) | {"report": str(page) if page else None}, indent=1))
         return
     console = Console()
     said = "is" if hits.greedy_matches else "is not"
@@ -38,5 +41,7 @@ def trace(
     name = name.replace("_", " ")
     console.print(f"{name} of the response: {hits.value:.3f} {unit}; it {said} the model's greedy answer")
     console.print(hits.to_rich(top))
+    if tokens:
+        console.print(hits.tokens_to_rich(top, tokens))
     if page:
         console.print(f"report: {page}", soft_wrap=True, markup=False)

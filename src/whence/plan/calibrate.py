@@ -38,7 +38,8 @@ from whence.sweep.sweep import GradientSink, Layout, sweep
 from whence.sweep.vectors import Full, LowRank, Vectors
 
 TIMED = 2  # batches of a pass that are timed, after one that is not
-SHARE = 8  # of the budget that goes to one pass, one in so many
+WARM = 3  # batches of a plain sweep
+SHARE = 5  # of the budget that goes to one pass, one in so many
 LIBRARY_BYTES = 64 << 20  # code and scratch of the libraries, which the first batches bring in
 VECTOR_BYTES = 1 << 30  # of query vectors that are made to time the products
 
@@ -93,14 +94,16 @@ class Calibration:
     _moments: Any = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Time the plain sweep, to know what can be afforded."""
-        longest, macs = self.work.train.longest, self.probe.sweep_macs
-        for layout in (lambda: self._of(longest), lambda: self._affordable(self.work.train, macs)):
-            sample, shape = self._sample(self.work.train, layout(), 2), layout()
-            ticker = Ticker(self.clock, self.work.device)
-            sweep(self.work.model, sample, self.work.blocks, [ticker], pad_id=self.work.pad_id, layout=shape,
-                  what="calibration")
-            self.speed = macs(shapes(sample, shape)[-1]) / max(ticker.ticks[-1] - ticker.ticks[-2], 1e-9)
+        """A plain sweep of single rows, to know what can be afforded, and one of the largest batches, to see what
+        they hold: an allocator takes a few of them until it has all that it will take."""
+        single = self._of(self.work.train.longest)
+        self._note_speed(self._sample(self.work.train, single, WARM), single)
+        layout = self._affordable(self.work.train, self.probe.sweep_macs)
+        self._note_speed(self._sample(self.work.train, layout, WARM, spread=False), layout)
+
+    def _note_speed(self, sample: Examples, layout: Layout) -> None:
+        ticks = self._sweep(sample, layout, [], None)
+        self.speed = self.probe.sweep_macs(shapes(sample, layout)[-1]) / max(ticks[-1] - ticks[-2], 1e-9)
 
     def seconds(self, draft: Draft, resident: int) -> float:
         """The time of a phase; on the way, `activations` learns what its batches hold."""
@@ -128,27 +131,34 @@ class Calibration:
         return draft.macs * self._pace(draft.rows, macs, sinks, labels)
 
     def activations(self, shape: BatchShape) -> Count:
-        """Bytes of a batch: what passes over batches like it were seen to hold beside their sinks, with all that an
-        allocator keeps, in proportion to what the probe says is saved."""
-        most: Count = 0
-        for seen, held in self._held:
-            ratio = self.probe.saved(shape.rows, shape.length) / max(self.probe.saved(seen.rows, seen.length), 1.0)
-            most = max(most, LIBRARY_BYTES + max(held - LIBRARY_BYTES, 0) * ratio)
-        return most or activation_bytes(self.probe, shape, self.work.device.type)
+        """Bytes of a batch: what the passes over the largest batches were seen to hold beside their sinks, with all
+        that an allocator keeps, in proportion to what the probe says is saved."""
+        if not self._held:
+            return activation_bytes(self.probe, shape, self.work.device.type)
+        saved = [self.probe.saved(seen.rows, seen.length) for seen, _ in self._held]
+        ratio = self.probe.saved(shape.rows, shape.length) / max(*saved, 1.0)
+        held = max(held for (_, held), size in zip(self._held, saved, strict=True) if size >= 0.9 * max(saved))
+        return LIBRARY_BYTES + max(held - LIBRARY_BYTES, 0) * ratio
 
     def _pace(self, rows: Rows, macs: Callable[[BatchShape], Count], sinks: Callable[[int], Sequence[GradientSink]],
               labels: SampledLabels | None) -> float:
         """Seconds per multiply-add of a pass."""
         layout = self._affordable(rows, macs)
         sample = self._sample(rows, layout, 1 + TIMED)
-        ticker, made = Ticker(self.clock, self.work.device), sinks(len(sample))
+        ticks = self._sweep(sample, layout, sinks(len(sample)), labels)
+        paces = np.diff(ticks) / [macs(shape) for shape in shapes(sample, layout)[1:]]
+        return float(np.median(paces))
+
+    def _sweep(self, sample: Examples, layout: Layout, sinks: Sequence[GradientSink],
+               labels: SampledLabels | None) -> list[float]:
+        """When each batch was through; what the largest of them held beside the sinks is noted."""
+        ticker = Ticker(self.clock, self.work.device)
         with peak_resident(self.work.device) as peak:
-            sweep(self.work.model, sample, self.work.blocks, [*made, ticker], pad_id=self.work.pad_id, layout=layout,
+            sweep(self.work.model, sample, self.work.blocks, [*sinks, ticker], pad_id=self.work.pad_id, layout=layout,
                   labels=labels, what="calibration")
         shape = max(shapes(sample, layout), key=lambda shape: self.probe.saved(shape.rows, shape.length))
-        self._held.append((shape, peak.bytes - self.before - tensor_bytes(made, self._moments)))
-        paces = np.diff(ticker.ticks) / [macs(shape) for shape in shapes(sample, layout)[1:]]
-        return float(np.median(paces))
+        self._held.append((shape, peak.bytes - self.before - tensor_bytes(sinks, self._moments)))
+        return ticker.ticks
 
     def _forward(self, rows: Rows, macs: Callable[[BatchShape], Count]) -> float:
         layout = self._affordable(rows, macs)
@@ -207,22 +217,12 @@ class Calibration:
         most = min(affordable, rows.count / (1 + TIMED))
         return self._of(int(min(self.layout.batch_tokens, max(1, int(most)) * longest)))
 
-    def _sample(self, rows: Rows, layout: Layout, batches: int) -> Examples:
-        """Rows of some of the batches that a sweep would make, longest first, each full."""
+    def _sample(self, rows: Rows, layout: Layout, batches: int, spread: bool = True) -> Examples:
+        """Rows of some of the batches that a sweep would make, each full: from first to last, or the first."""
         plan = plan_batches(rows.examples, layout.batch_tokens, layout.batch_size)
         full = plan[:-1] or plan
-        places = np.linspace(0, len(full) - 1, batches).round().astype(int)
-        return numbered(rows.examples, np.concatenate([full[place] for place in places]))
-
-
-class _Nothing:
-    """A sink that takes nothing."""
-
-    def update(self, share: Captured) -> None:
-        """Leave it."""
-
-    def finish(self, order: np.ndarray) -> None:
-        """Nothing is put in order."""
+        at = np.linspace(0, len(full) - 1, batches).round() if spread else np.arange(batches) % len(full)
+        return numbered(rows.examples, np.concatenate([full[int(place)] for place in at]))
 
 
 def stand_in_bases(work: Workload, curvature: Curvature, moments: Any) -> list[Basis]:

@@ -10,7 +10,8 @@ from whence.models.blocks import Block
 from whence.plan.flops import parts_of
 
 SIZES = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}
-FACTS_BYTES = 1024  # of the JSON beside scores; a guess that is never more than a small part
+FACTS_BYTES = 400  # of a solver's facts as JSON, and of those beside the scores
+ABOUT_BYTES = 1050  # of about.json and queries.json
 
 
 def safetensors_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> int:
@@ -51,7 +52,7 @@ def eigenvalues_bytes(blocks: Sequence[Block], dtype: str) -> int:
 
 def products_bytes(blocks: int, queries: int, rows: int) -> int:
     """Products of every query and row by block, in float64, with the solver's facts."""
-    return safetensors_bytes({"by_block": ("F64", (blocks, queries, rows)), "facts": ("U8", (FACTS_BYTES // 2,))})
+    return safetensors_bytes({"by_block": ("F64", (blocks, queries, rows)), "facts": ("U8", (FACTS_BYTES,))})
 
 
 def grams_bytes(blocks: int, rows: int) -> int:
@@ -75,5 +76,5 @@ def measured_bytes(queries: int) -> int:
 
 
 def scores_bytes(queries: int, rows: int) -> int:
-    """The scores, and the JSON beside them."""
-    return safetensors_bytes({"values": ("F64", (queries, rows))}) + FACTS_BYTES
+    """The scores, and the JSON beside them and beside the queries."""
+    return safetensors_bytes({"values": ("F64", (queries, rows))}) + FACTS_BYTES + ABOUT_BYTES

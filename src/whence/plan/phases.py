@@ -147,7 +147,7 @@ def _solver(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
                 sizes.collected() + sizes.solved(resident) + max(act + sizes.chunk, 0) + sizes.products(resident),
                 disk.products_bytes(len(blocks), queries, rows), passes)
     yield swept(MEASURE, work.queries, layout, probe.forward_macs, sizes.scores() + act,
-                disk.measured_bytes(queries) + disk.scores_bytes(queries, rows))
+                disk.measured_bytes(queries) + disk.scores_bytes(queries, rows) + work.queries.stored)
 
 
 def decompositions(work: Workload, probe: Probe) -> int:
@@ -188,7 +188,7 @@ def _gram(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
     count = 1 if whole else len(blocks)
     scratch = (6 if spectral else 2) * 8 * rows * rows
     yield Draft(METHOD, count * (flops.eigh_macs(rows) * spectral + 2 * queries * rows * rows),
-                sizes.grams(spectra=spectral) + scratch, disk.scores_bytes(queries, rows))
+                sizes.grams(spectra=spectral) + scratch, disk.scores_bytes(queries, rows) + work.queries.stored)
 
 
 def _hidden(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
@@ -199,4 +199,4 @@ def _hidden(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
         yield swept(name, part, choice.layout, probe.forward_macs, held + choice.activations)
     yield swept(MEASURE, work.queries, choice.layout, probe.forward_macs, held + 8 * queries * rows,
                 disk.hidden_bytes(queries, rows, width) + disk.measured_bytes(queries)
-                + disk.scores_bytes(queries, rows))
+                + disk.scores_bytes(queries, rows) + work.queries.stored)

@@ -6,8 +6,10 @@ Rows may stand for more rows than they are: a corpus of a million is planned fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -46,6 +48,7 @@ class Rows:
 
     examples: Examples
     count: int
+    _shapes: dict[Layout, list[BatchShape]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def scale(self) -> float:
@@ -59,7 +62,17 @@ class Rows:
 
     def shapes(self, layout: Layout) -> list[BatchShape]:
         """The batches that a sweep over the examples makes."""
-        return shapes(self.examples, layout)
+        if layout not in self._shapes:
+            self._shapes[layout] = shapes(self.examples, layout)
+        return self._shapes[layout]
+
+    @cached_property
+    def stored(self) -> int:
+        """Bytes of the file that keeps them in a run, by writing it."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "examples.parquet"
+            self.examples.write_parquet(path)
+            return round(path.stat().st_size * self.scale)
 
 
 @dataclass(frozen=True)
@@ -131,5 +144,5 @@ def shapes(examples: Examples, layout: Layout) -> list[BatchShape]:
 def numbered(examples: Examples, rows: Sequence[int] | np.ndarray) -> Examples:
     """The examples at `rows`, each as often as it is named, with ids of their own."""
     ids = tuple(str(i) for i in range(len(rows)))
-    picked = {field.name: tuple(getattr(examples, field.name)[int(r)] for r in rows) for field in fields(examples)}
+    picked = {column.name: tuple(getattr(examples, column.name)[int(r)] for r in rows) for column in fields(examples)}
     return Examples(**{**picked, "ids": ids})

@@ -33,7 +33,8 @@ class SelfInfluenceSink:
         values: float64 [blocks, N] when the pass is over, in the order of the examples.
     """
 
-    def __init__(self, blocks: Sequence[Block], bases: Sequence[Basis], inverse: Sequence[Float[Tensor, "_ _"]], rows: int) -> None:
+    def __init__(self, blocks: Sequence[Block], bases: Sequence[Basis], inverse: Sequence[Float[Tensor, "_ _"]],
+                 rows: int) -> None:
         for block, each in zip(blocks, inverse, strict=True):
             if each.shape != (block.outputs, block.inputs + block.bias):
                 raise ValueError(f"block {block.name!r}: {tuple(each.shape)} eigenvalues; expected "
