@@ -97,8 +97,8 @@ def test_response_is_a_minimum_of_the_objective_written_out(code: SimpleNamespac
     eps, damping = 0.5, 0.05
     B = code.predictions.curvature_rows(model, loss, data)
     objective = code.response.Objective(model, loss, data, damping, B[:20])  # a first matrix that is not the right one
-    response = objective.respond(points.at(np.arange(1)), eps, tolerance=1e-9, steps=300)
-    assert response.left.max() < 1e-9
+    response = objective.respond(points.at(np.arange(1)), eps, tolerance=1e-7, steps=300)
+    assert response.left.max() < 1e-7
     theta = parameters_to_vector(model.parameters())
     p_s = model(data.x).softmax(1)
 
@@ -113,7 +113,7 @@ def test_response_is_a_minimum_of_the_objective_written_out(code: SimpleNamespac
         return divergence + eps * own + damping / 2 * (t - theta).square().sum()
 
     found = theta + response.delta[0]
-    assert torch.func.grad(literal)(found).abs().max() < 1e-9
+    assert torch.func.grad(literal)(found).abs().max() < 1e-7
     assert torch.linalg.eigvalsh(torch.func.hessian(literal)(found)).min() > 0  # a minimum
     y = int(measured.y[0])
     change = outputs(found, measured.x).log_softmax(1)[0, y] - model(measured.x).log_softmax(1)[0, y]

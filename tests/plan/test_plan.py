@@ -47,7 +47,7 @@ def test_disk_is_that_of_a_real_run(lora_folder: Path, tmp_path: Path, method: s
     real = {path.relative_to(tmp_path): path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
     (call,) = parse_calls([method])
     found = make_plan(run.model, run.train, queries, call, run.subject.blocks, budget=0.05)
-    assert found.disk == pytest.approx(sum(real.values()), rel=0.01, abs=400)  # facts are JSON of a size that is guessed
+    assert found.disk == pytest.approx(sum(real.values()), rel=0.01, abs=400)  # sizes of JSON are guessed
     if method == "repsim":
         return
     factors = sum(size for path, size in real.items() if {"curvature", "gram", "cross"} & set(path.parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +13,9 @@ from tests import tiny
 from whence.data.batch import collate
 from whence.models.blocks import select_blocks
 from whence.plan.probe import Growth, probe
-from whence.plan.resident import tensor_bytes
+from whence.plan.resident import peak_resident
 from whence.plan.workload import BatchShape, numbered
 from whence.sweep.capture import captured, frozen
-from whence.sweep.eigenvalues import EigenvalueSink
 from whence.sweep.fused import fused
 
 
@@ -80,9 +80,10 @@ def test_more_counted_tokens_cost_the_head_alone() -> None:
     assert seen.sweep_macs(many) - seen.sweep_macs(few) == 40 * seen.head
 
 
-def test_tensor_bytes_counts_each_storage_once() -> None:
-    x = torch.zeros(10, 10)
-    assert tensor_bytes([x, x[2:], {"again": x}], x) == 400
-    blocks = select_blocks(tiny.gpt2(dtype=torch.float32))
-    sink = EigenvalueSink(blocks, [])
-    assert tensor_bytes(sink) == 4 * sum(block.parameters for block in blocks)
+def test_the_peak_of_resident_memory_is_seen() -> None:
+    with peak_resident(torch.device("cpu")) as peak:
+        before = peak.bytes
+        block = torch.ones(64 << 20, dtype=torch.uint8)
+        time.sleep(0.05)
+        del block
+    assert 60 << 20 <= peak.bytes - before <= 100 << 20

@@ -22,10 +22,9 @@ from whence.data.examples import Examples
 from whence.measure.labels import SampledLabels
 from whence.plan.algebra import eigh_seconds, gram_seconds, method_seconds, solve_seconds
 from whence.plan.flops import product_macs
-from whence.plan.memory import activation_bytes
 from whence.plan.phases import BASES, EIGENVALUES, EIGH, GRAM, METHOD, PRODUCTS, QUERIES, SOLVE, TRAIN, Draft
 from whence.plan.probe import Probe
-from whence.plan.resident import peak_resident, tensor_bytes
+from whence.plan.resident import peak_resident
 from whence.plan.workload import BatchShape, Count, Rows, Workload, numbered, shapes
 from whence.sweep.basis import Basis
 from whence.sweep.capture import Captured
@@ -39,6 +38,7 @@ from whence.sweep.vectors import Full, LowRank, Vectors
 
 TIMED = 2  # batches of a pass that are timed, after one that is not
 WARM = 3  # batches of a plain sweep
+FIRST = 3  # of the budget that goes to it, one in so many
 SHARE = 5  # of the budget that goes to one pass, one in so many
 LIBRARY_BYTES = 64 << 20  # code and scratch of the libraries, which the first batches bring in
 VECTOR_BYTES = 1 << 30  # of query vectors that are made to time the products
@@ -90,23 +90,24 @@ class Calibration:
     clock: Callable[[], float] = time.perf_counter
     speed: float = 0.0
     before: int = 0
-    _held: list[tuple[BatchShape, int]] = field(default_factory=list)
+    _held: tuple[BatchShape, int] = (BatchShape(1, 1, 1), 0)
     _moments: Any = field(default=None, repr=False)
 
     def start(self) -> None:
         """A plain sweep of single rows, to know what can be afforded, and one of the largest batches, to see what
         they hold: an allocator takes a few of them until it has all that it will take."""
-        single = self._of(self.work.train.longest)
-        self._note_speed(self._sample(self.work.train, single, WARM), single)
-        layout = self._affordable(self.work.train, self.probe.sweep_macs)
-        self._note_speed(self._sample(self.work.train, layout, WARM, spread=False), layout)
-
-    def _note_speed(self, sample: Examples, layout: Layout) -> None:
-        ticks = self._sweep(sample, layout, [], None)
-        self.speed = self.probe.sweep_macs(shapes(sample, layout)[-1]) / max(ticks[-1] - ticks[-2], 1e-9)
+        macs = self.probe.sweep_macs
+        for share in (None, FIRST):
+            used = self._affordable(self.work.train, macs, share) if share else self._of(self.work.train.longest)
+            sample = self._sample(self.work.train, used, WARM, spread=False)
+            with peak_resident(self.work.device) as peak:
+                ticks = self._sweep(sample, used, [], None)
+            found = shapes(sample, used)
+            self.speed = macs(found[-1]) / max(ticks[-1] - ticks[-2], 1e-9)
+            self._held = max(found, key=self._saved), peak.bytes - self.before
 
     def seconds(self, draft: Draft, resident: int) -> float:
-        """The time of a phase; on the way, `activations` learns what its batches hold."""
+        """The time of a phase."""
         if draft.name == EIGH:
             return eigh_seconds(self.work, self._moments, self.clock)
         if draft.name == SOLVE:
@@ -131,14 +132,10 @@ class Calibration:
         return draft.macs * self._pace(draft.rows, macs, sinks, labels)
 
     def activations(self, shape: BatchShape) -> Count:
-        """Bytes of a batch: what the passes over the largest batches were seen to hold beside their sinks, with all
-        that an allocator keeps, in proportion to what the probe says is saved."""
-        if not self._held:
-            return activation_bytes(self.probe, shape, self.work.device.type)
-        saved = [self.probe.saved(seen.rows, seen.length) for seen, _ in self._held]
-        ratio = self.probe.saved(shape.rows, shape.length) / max(*saved, 1.0)
-        held = max(held for (_, held), size in zip(self._held, saved, strict=True) if size >= 0.9 * max(saved))
-        return LIBRARY_BYTES + max(held - LIBRARY_BYTES, 0) * ratio
+        """Bytes of a batch: what the largest batches were seen to hold, with all that an allocator keeps, in
+        proportion to what the probe says is saved."""
+        seen, held = self._held
+        return LIBRARY_BYTES + max(held - LIBRARY_BYTES, 0) * self._saved(shape) / max(self._saved(seen), 1.0)
 
     def _pace(self, rows: Rows, macs: Callable[[BatchShape], Count], sinks: Callable[[int], Sequence[GradientSink]],
               labels: SampledLabels | None) -> float:
@@ -151,14 +148,14 @@ class Calibration:
 
     def _sweep(self, sample: Examples, layout: Layout, sinks: Sequence[GradientSink],
                labels: SampledLabels | None) -> list[float]:
-        """When each batch was through; what the largest of them held beside the sinks is noted."""
+        """When each batch was through."""
         ticker = Ticker(self.clock, self.work.device)
-        with peak_resident(self.work.device) as peak:
-            sweep(self.work.model, sample, self.work.blocks, [*sinks, ticker], pad_id=self.work.pad_id, layout=layout,
-                  labels=labels, what="calibration")
-        shape = max(shapes(sample, layout), key=lambda shape: self.probe.saved(shape.rows, shape.length))
-        self._held.append((shape, peak.bytes - self.before - tensor_bytes(sinks, self._moments)))
+        sweep(self.work.model, sample, self.work.blocks, [*sinks, ticker], pad_id=self.work.pad_id, layout=layout,
+              labels=labels, what="calibration")
         return ticker.ticks
+
+    def _saved(self, shape: BatchShape) -> Count:
+        return self.probe.saved(shape.rows, shape.length)
 
     def _forward(self, rows: Rows, macs: Callable[[BatchShape], Count]) -> float:
         layout = self._affordable(rows, macs)
@@ -209,11 +206,11 @@ class Calibration:
     def _of(self, tokens: int) -> Layout:
         return replace(self.layout, batch_tokens=tokens)
 
-    def _affordable(self, rows: Rows, macs: Callable[[BatchShape], Count]) -> Layout:
+    def _affordable(self, rows: Rows, macs: Callable[[BatchShape], Count], share: int = SHARE) -> Layout:
         """The layout of the run, with smaller batches where one would take too long, or rows are too few for three."""
         longest = rows.longest
         row = macs(BatchShape(1, longest, int(rows.examples.response_lengths.max())))
-        affordable = self.budget / SHARE / (1 + TIMED) * self.speed / row
+        affordable = self.budget / share / (1 + TIMED) * self.speed / row
         most = min(affordable, rows.count / (1 + TIMED))
         return self._of(int(min(self.layout.batch_tokens, max(1, int(most)) * longest)))
 

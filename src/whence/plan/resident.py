@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
 
 EVERY_SECONDS = 0.002
 
@@ -52,27 +50,3 @@ def peak_resident(device: torch.device) -> Iterator[Peak]:
         done.set()
         watcher.join()
         peak.bytes = max(peak.bytes, int(process.memory_info().rss))
-
-
-def tensor_bytes(*things: object) -> int:
-    """Bytes of all tensors in some objects, their attributes and items, each storage once; models are left out."""
-    found: dict[int, int] = {}
-    seen: set[int] = set()
-
-    def look(thing: Any) -> None:
-        if id(thing) in seen or isinstance(thing, nn.Module | str | int | float | torch.device | torch.dtype):
-            return
-        seen.add(id(thing))
-        if isinstance(thing, Tensor):
-            storage = thing.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-        elif isinstance(thing, Mapping):
-            look(list(thing.values()))
-        elif isinstance(thing, list | tuple):
-            for item in thing:
-                look(item)
-        elif hasattr(thing, "__dict__"):
-            look(vars(thing))
-
-    look(things)
-    return sum(found.values())
