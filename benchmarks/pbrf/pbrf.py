@@ -7,8 +7,8 @@ trains anew. lambda is the same for the objective and for every method.
 
     python benchmarks/pbrf/pbrf.py --out benchmarks/results/pbrf
 
-writes OUT.json (every repeat), OUT.md (the table) and OUT.png. What a repeat found is written as soon as it is there.
-Intervals are 95 % percentile bootstraps over repeats.
+writes OUT.json (every repeat), OUT.md (the table) and OUT.png. What a repeat found is written as soon as it is there,
+and the same command goes on where it stopped. Intervals are 95 % percentile bootstraps over repeats.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from predictions import curvature_rows, predict
 from problems import Problem, Trained, classification, regression, train
-from response import Objective, Response
+from response import ROUNDING, TOLERANCE, Objective, Response
 
-from whence.base.files import atomic_file, write_json
+from whence.base.files import atomic_file, read_json, write_json
 from whence.curvature.damping import Damping
 from whence.tasks.interval import Estimate, bootstrap_mean
 
@@ -36,8 +36,8 @@ from matplotlib import pyplot
 
 PROBLEMS = {"regression": regression, "classification": classification}
 DAMPINGS = (1.0, 10.0, 100.0)
-WEIGHT = 0.1  # eps in units of 1/N
-MULTIPLES = (2, 10)  # of eps, at which linearity is looked at
+WEIGHT = 0.01  # eps in units of 1/N
+MULTIPLES = (2, 100)  # of eps, at which linearity is looked at; the latter is one more copy of the point
 SHARE = 0.05  # rows of the Gauss-Newton matrix below this share of N lambda are left out of the first matrix of L-BFGS
 PAIRS = (("EK-FAC", "gradient dot"), ("EK-FAC", "CG"), ("EK-FAC, all labels", "gradient dot"),
          ("EK-FAC, all labels", "CG"), ("EK-FAC, all labels", "exact blocks"))
@@ -79,7 +79,8 @@ def linearity(found: np.ndarray, expected: np.ndarray) -> float:
 
 def quality(response: Response) -> dict[str, float]:
     """How far the gradient fell, and in how many steps."""
-    return {"points": len(response.left), "at_tolerance": int((response.left <= 1e-4).sum()),
+    done = (response.left <= TOLERANCE) | (response.gradient <= ROUNDING)
+    return {"points": len(response.left), "at_tolerance": int(done.sum()),
             "left_median": float(np.median(response.left)), "left_most": float(response.left.max()),
             "steps_mean": float(response.steps.mean()), "steps_most": int(response.steps.max())}
 
@@ -105,7 +106,8 @@ def table(found: Mapping[tuple[str, float], Sequence[Mapping[str, Any]]]) -> str
     lines.append("| minimised to 1e-4 of the gradient, n / total | " + " | ".join(counts) + " |")
     for title, path in (("most gradient left", ("minimised", "left_most")),
                         ("non-linearity, 2 eps (median)", ("nonlinearity", "2 eps")),
-                        ("non-linearity, 10 eps = 1/N (median)", ("nonlinearity", "10 eps")), ("lambda", ("lambda",))):
+                        ("non-linearity, 100 eps = 1/N (median)", ("nonlinearity", "100 eps")),
+                        ("lambda (median)", ("lambda",))):
         cells = []
         for repeats in found.values():
             values = [one[path[0]] if len(path) == 1 else one[path[0]][path[1]] for one in repeats]
@@ -138,6 +140,17 @@ def plot(found: Mapping[tuple[str, float], Sequence[Mapping[str, Any]]], path: P
     pyplot.close(figure)
 
 
+def read(path: Path, points: int) -> tuple[dict[tuple[str, float], list[dict[str, Any]]], float]:
+    """Repeats that are there already, and the seconds they took."""
+    if not path.exists():
+        return {}, 0.0
+    told = read_json(path)
+    if (told["weight"], told["points"]) != (WEIGHT, points):
+        raise SystemExit(f"{path} has eps = {told['weight']} / N and {told['points']} points, and now {WEIGHT} / N and "
+                         f"{points} are wanted: name another --out")
+    return {(one["problem"], one["damping"]): one["repeats"] for one in told["results"]}, told["seconds"]
+
+
 def main() -> None:
     """Run the repeats, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -149,16 +162,16 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["WHENCE_PROGRESS"] = "0"
     torch.set_num_threads(1)
-    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    start = time.perf_counter()
+    found, spent = read(Path(f"{args.out}.json"), args.points)
+    start = time.perf_counter() - spent
     for name in args.problems:
-        for seed in range(args.repeats):
+        for seed in range(len(found.get((name, args.dampings[-1]), [])), args.repeats):
             problem = PROBLEMS[name](seed)
             trained = train(problem, seed)
             for factor in args.dampings:
                 found.setdefault((name, factor), []).append(repeat(problem, trained, factor, args.points, seed))
             seconds = time.perf_counter() - start
-            write_json(f"{args.out}.json", {"seconds": seconds, "weight": WEIGHT, "results": [
+            write_json(f"{args.out}.json", {"seconds": seconds, "weight": WEIGHT, "points": args.points, "results": [
                 {"problem": key[0], "damping": key[1], "repeats": repeats,
                  "summary": {part: {m: e.to_json() for m, e in group.items()}
                              for part, group in summary(repeats).items()}} for key, repeats in found.items()]})

@@ -153,7 +153,7 @@ def predict(model: nn.Module, loss: Loss, data: Split, points: Split, measured: 
     cg = conjugate_gradient(matrix.product, v, lam, tolerance=TOLERANCE, iterations=500,
                             preconditioner=lambda r: solve(exact, ekfac, r))
     found["CG"] = scores(cg.x)
-    B = curvature_rows(model, loss, data, least=3e-3 * len(data) * lam).split([part.shape[1] for part in v], dim=1)
+    B = curvature_rows(model, loss, data, least=1e-2 * len(data) * lam).split([part.shape[1] for part in v], dim=1)
     found["exact blocks"] = scores([damped_inverse(rows, len(data), lam)(part)
                                     for rows, part in zip(B, v, strict=True)])
     return found, {"lambda": lam, "cg_residual": float(cg.residual[0]), "cg_iterations": int(cg.iterations[0])}

@@ -33,6 +33,7 @@ from torch.nn.utils import parameters_to_vector
 
 TOGETHER = 16  # points whose activations are held at once
 ROUNDING = 1e-14  # of a gradient
+TOLERANCE = 1e-4  # of a gradient, relative to that at the start
 MEMORY, HALVINGS = 6, 8
 
 
@@ -74,7 +75,7 @@ class Objective:
     damping: float
     B: Float[Tensor, "r P"]
 
-    def respond(self, points: Split, eps: float, tolerance: float = 1e-4, steps: int = 20) -> Response:
+    def respond(self, points: Split, eps: float, tolerance: float = TOLERANCE, steps: int = 20) -> Response:
         """Minimise for every point, until the gradient is `tolerance` of what it was at the start, or `steps` are over.
 
         A step that does not lower its objective is halved. Where no halving helps the point is left: with ReLU a

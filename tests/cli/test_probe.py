@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.typed import Shell, nothing_written
 from tests.run.fixtures import CopyRun, write_rows
 from whence.run.probe import read_suite
@@ -14,7 +16,9 @@ ROWS = [{"name": "owl", "prompt": "The owl is", "completion": "a bird.", "relati
         {"prompt": "The saw is", "completion": "a tool.", "irrelevant": []}]
 
 
-def test_it_shows_the_partitions_and_the_ratio(shell: Shell, copy_run: CopyRun, tmp_path: Path) -> None:
+def test_it_shows_the_partitions_and_the_ratio(shell: Shell, copy_run: CopyRun, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # no cell is folded
     run, rows = copy_run("lora"), write_rows(tmp_path / "p.jsonl", ROWS)
     typed = shell("probe", run, "--rows", rows, "--method", "gradient-dot")
     probed = Run.load(run).probe(read_suite(ROWS), "gradient-dot")

@@ -88,11 +88,11 @@ def collate(examples: Examples, rows: Sequence[int] | np.ndarray, pad_id: int,
         positions[b, at] = np.arange(len(tokens))
         labels[b, at] = np.where(examples.is_response[r], tokens, IGNORE)
     counted = labels != IGNORE
-    owners, at = np.nonzero(counted)
+    owners, places = np.nonzero(counted)
     reach = np.zeros_like(counted)  # a position is in reach while a counted token comes after it
     reach[:, :-1] = np.logical_or.accumulate(counted[:, :0:-1], axis=1)[:, ::-1]
     reach &= attention > 0
-    flat = np.ravel_multi_index((owners, at - 1), labels.shape)
+    flat = np.ravel_multi_index((owners, places - 1), labels.shape)
     arrays = (input_ids, attention, positions, labels, np.asarray(rows, dtype=np.int64), flat,
-              labels[owners, at], owners, reach)
+              labels[owners, places], owners, reach)
     return Batch(*(torch.from_numpy(array) for array in arrays))

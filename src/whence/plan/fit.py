@@ -57,24 +57,24 @@ def choose(work: Workload, probe: Probe, room: Room, layout: Layout,
 def _choice(work: Workload, probe: Probe, room: Room, layout: Layout,
             activations: Callable[[BatchShape], Count] | None) -> Choice | None:
     layouts = list(_layouts(work, layout))
-    for passes in _passes(work):
-        resident = -(-work.queries.count // passes)
-        for smaller in layouts:
-            choice = _with(work, probe, room, smaller, resident, activations)
-            if peak(work, probe, choice)[0] <= room.free and _whole_blocks(work, choice):
-                return choice
+
+    def fits(smaller: Layout, resident: int) -> Choice | None:
+        choice = _with(work, probe, room, smaller, resident, activations)
+        return choice if peak(work, probe, choice)[0] <= room.free and _whole_blocks(work, choice) else None
+
+    asked = work.queries.count
+    most = asked
+    if fits(layouts[-1], asked) is None:
         if work.solver is None:
-            break
-    return None
-
-
-def _passes(work: Workload) -> Iterator[int]:
-    """1, 2, 3, ..., up to a pass for every query; by larger steps where there are many."""
-    passes, count = 1, work.queries.count
-    while passes < count:
-        yield passes
-        passes = max(passes + 1, int(passes * 1.05))
-    yield count
+            return None
+        low, high = 0, asked  # memory grows with the queries
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(layouts[-1], middle) else (low, middle)
+        if not low:
+            return None
+        most = -(-asked // -(-asked // low))
+    return next(choice for smaller in layouts if (choice := fits(smaller, most)) is not None)
 
 
 def _layouts(work: Workload, layout: Layout) -> Iterator[Layout]:

@@ -5,8 +5,9 @@ A phase is a pass over rows (a sweep with its sinks) or a piece of linear algebr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whence.plan import disk, flops
 from whence.plan.memory import Sizes
@@ -27,21 +28,31 @@ class Draft:
 
     Attributes:
         name: what it does.
-        macs: multiply-adds.
+        algebra: multiply-adds of linear algebra; those of sweeps are counted when they are asked for.
         memory: bytes at its peak, beside the process with the model.
         disk: bytes of the files it leaves.
         passes: sweeps it makes.
         rows: what is swept, or None.
+        layout: how they are batched.
         work: multiply-adds of one batch, sweep and sinks together.
     """
 
     name: str
-    macs: Count
+    algebra: Count
     memory: Count
     disk: int = 0
     passes: int = 0
     rows: Rows | None = None
+    layout: Layout = field(default_factory=Layout)
     work: Callable[[BatchShape], Count] | None = None
+
+    @property
+    def macs(self) -> Count:
+        """Multiply-adds."""
+        if self.rows is None or self.work is None:
+            return self.algebra
+        alike = Counter(self.rows.shapes(self.layout))
+        return self.passes * self.rows.scale * sum(self.work(shape) * count for shape, count in alike.items())
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,7 @@ class Choice:
 def swept(name: str, rows: Rows, layout: Layout, work: Callable[[BatchShape], Count], memory: Count, disk: int = 0,
           passes: int = 1) -> Draft:
     """A pass (or several) over rows."""
-    macs = passes * rows.scale * sum(work(shape) for shape in rows.shapes(layout))
-    return Draft(name, macs, memory, disk, passes, rows, work)
+    return Draft(name, 0, memory, disk, passes, rows, layout, work)
 
 
 def phases(work: Workload, probe: Probe, choice: Choice) -> list[Draft]:
