@@ -102,7 +102,7 @@ CONFIGURATIONS = {
     "gpt2-ekfac-sample": Configuration(partial(workload, rows=600, queries=50), "ekfac(rows=120)"),
     "gpt2-rank": Configuration(partial(workload, rows=250, queries=5), "ekfac(rows=120, rank=32)"),
     "lora-fisher": Configuration(partial(mixed, rows=600, queries=40, width=256, layers=4, rank=8), "fisher"),
-    "llama-wide": Configuration(partial(mixed, rows=150, queries=8, width=512, layers=3), "ekfac(rows=100)"),
+    "llama-wide": Configuration(partial(mixed, rows=120, queries=8, width=384, layers=2), "ekfac(rows=80)"),
 }
 
 

@@ -39,6 +39,7 @@ from whence.sweep.vectors import Full, LowRank, Vectors
 TIMED = 2  # batches of a pass that are timed, after one that is not
 WARM = 3  # batches of a plain sweep
 FIRST = 3  # of the budget that goes to it, one in so many
+LEAST = 3  # of a real batch, whatever the budget, one part in so many
 SHARE = 5  # of the budget that goes to one pass, one in so many
 LIBRARY_BYTES = 64 << 20  # code and scratch of the libraries, which the first batches bring in
 VECTOR_BYTES = 1 << 30  # of query vectors that are made to time the products
@@ -211,7 +212,8 @@ class Calibration:
         longest = rows.longest
         row = macs(BatchShape(1, longest, int(rows.examples.response_lengths.max())))
         affordable = self.budget / share / (1 + TIMED) * self.speed / row
-        most = min(affordable, rows.count / (1 + TIMED))
+        real = self.layout.batch_tokens / longest  # much smaller batches would be slower for their size
+        most = min(max(affordable, real / LEAST), rows.count / (1 + TIMED))
         return self._of(int(min(self.layout.batch_tokens, max(1, int(most)) * longest)))
 
     def _sample(self, rows: Rows, layout: Layout, batches: int, spread: bool = True) -> Examples:
