@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ def test_every_number_is_there(method: str) -> None:
     again = json.loads(json.dumps(found.to_json()))
     assert again["method"] == method and len(again["phases"]) == len(found.phases) and again["peak"] == found.peak
     assert found.layout.batch_tokens == found.batch_tokens
+
+
+@pytest.mark.parametrize("tick", [1e-7, 50.0])
+def test_any_machine_has_batches_to_time(tick: float) -> None:
+    """However fast it is: the rows at hand can be fewer than those planned for, and one batch could hold them all."""
+    ticks = count(0.0, tick)
+    found = plan("ekfac", rows=3000, clock=lambda: next(ticks))
+    assert all(phase.seconds > 0 for phase in found.phases if phase.flops)
 
 
 def test_more_rows_cost_their_share() -> None:

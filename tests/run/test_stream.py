@@ -146,9 +146,10 @@ def test_memory_does_not_grow_with_the_corpus(run: Run, queries: Examples) -> No
     assert max(tensors) - seen[0][1] <= vectors + products + (1 << 20)  # a batch's workspace is below that megabyte
     assert max(tensors[-5:]) <= max(tensors[:5])
     traced = [size for _, _, size in seen]
-    # 1600 rows' tokens alone (9 bytes each) are above this
+    # Had each part left its rows' tokens alone (9 bytes each) behind, the growth would be above this. A median: what
+    # is made once and kept, on a slow machine at any time, is no growth.
     tokens = 9 * int(run.encode(corpus(1600)).lengths.sum())
-    assert max(traced[-5:]) - max(traced[4:9]) < tokens / 4
+    assert float(np.median(np.diff(traced[4:]))) * len(traced) < tokens / 4
 
 
 def test_bad_rows_stop_the_pass_or_are_counted(run: Run, queries: Examples, tmp_path: Path) -> None:

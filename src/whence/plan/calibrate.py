@@ -102,10 +102,9 @@ class Calibration:
             used = self._affordable(self.work.train, macs, share) if share else self._of(self.work.train.longest)
             sample = self._sample(self.work.train, used, WARM, spread=False)
             with peak_resident(self.work.device) as peak:
-                ticks = self._sweep(sample, used, [], None)
-            found = shapes(sample, used)
-            self.speed = macs(found[-1]) / max(ticks[-1] - ticks[-2], 1e-9)
-            self._held = max(found, key=self._saved), peak.bytes - self.before
+                pace = self._sweep(sample, used, macs, [], None)
+            self.speed = 1 / max(pace, 1e-18)
+            self._held = max(shapes(sample, used), key=self._saved), peak.bytes - self.before
 
     def seconds(self, draft: Draft, resident: int) -> float:
         """The time of a phase."""
@@ -143,17 +142,17 @@ class Calibration:
         """Seconds per multiply-add of a pass."""
         layout = self._affordable(rows, macs)
         sample = self._sample(rows, layout, 1 + TIMED)
-        ticks = self._sweep(sample, layout, sinks(len(sample)), labels)
-        paces = np.diff(ticks) / [macs(shape) for shape in shapes(sample, layout)[1:]]
-        return float(np.median(paces))
+        return self._sweep(sample, layout, macs, sinks(len(sample)), labels)
 
-    def _sweep(self, sample: Examples, layout: Layout, sinks: Sequence[GradientSink],
-               labels: SampledLabels | None) -> list[float]:
-        """When each batch was through."""
+    def _sweep(self, sample: Examples, layout: Layout, macs: Callable[[BatchShape], Count],
+               sinks: Sequence[GradientSink], labels: SampledLabels | None) -> float:
+        """Seconds per multiply-add: the median over the batches but the first, if there is another."""
+        begin = self.clock()
         ticker = Ticker(self.clock, self.work.device)
         sweep(self.work.model, sample, self.work.blocks, [*sinks, ticker], pad_id=self.work.pad_id, layout=layout,
               labels=labels, what="calibration")
-        return ticker.ticks
+        paces = np.diff([begin, *ticker.ticks]) / [macs(shape) for shape in shapes(sample, layout)]
+        return float(np.median(paces[1:] if len(paces) > 1 else paces))
 
     def _saved(self, shape: BatchShape) -> Count:
         return self.probe.saved(shape.rows, shape.length)
@@ -213,7 +212,7 @@ class Calibration:
         row = macs(BatchShape(1, longest, int(rows.examples.response_lengths.max())))
         affordable = self.budget / share / (1 + TIMED) * self.speed / row
         real = self.layout.batch_tokens / longest  # much smaller batches would be slower for their size
-        most = min(max(affordable, real / LEAST), rows.count / (1 + TIMED))
+        most = min(max(affordable, real / LEAST), min(rows.count, len(rows.examples)) / (1 + TIMED))
         return self._of(int(min(self.layout.batch_tokens, max(1, int(most)) * longest)))
 
     def _sample(self, rows: Rows, layout: Layout, batches: int, spread: bool = True) -> Examples:
