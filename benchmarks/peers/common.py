@@ -105,9 +105,12 @@ def loss(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
 
 
-def epoch(model: nn.Module, rows: np.ndarray) -> tuple[float, float]:
-    """Seconds, and CPU seconds, of forward and backward over `rows`; the blocks get gradients; no optimizer."""
-    ids = torch.from_numpy(rows)
+def epoch(model: nn.Module, rows: np.ndarray, timed: int | None = None) -> tuple[float, float]:
+    """Seconds, and CPU seconds, of forward and backward over `rows`; the blocks get gradients; no optimizer.
+
+    Only the first `timed` rows are run, if that is a number, and count for all: the rows are of one length.
+    """
+    ids = torch.from_numpy(rows[:timed])
     for batch in ids[: 2 * EPOCH_BATCH].split(EPOCH_BATCH):  # warm-up
         loss(model, batch).backward()
     start, cpu = time.perf_counter(), time.process_time()
@@ -115,7 +118,8 @@ def epoch(model: nn.Module, rows: np.ndarray) -> tuple[float, float]:
         model.zero_grad(set_to_none=True)
         loss(model, batch).backward()
     model.zero_grad(set_to_none=True)
-    return time.perf_counter() - start, time.process_time() - cpu
+    share = len(ids) / len(rows)
+    return (time.perf_counter() - start) / share, (time.process_time() - cpu) / share
 
 
 def arguments(peer: str, methods: Sequence[str], labels: Sequence[str]) -> argparse.Namespace:
@@ -132,6 +136,7 @@ def arguments(peer: str, methods: Sequence[str], labels: Sequence[str]) -> argpa
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, help="training rows at a time; each script has its fastest as default")
     parser.add_argument("--query-batch", type=int)
+    parser.add_argument("--epoch-rows", type=int, help="time the epochs on so many rows, for all; default: on all")
     parser.add_argument("--no-epochs", action="store_true", help="skip the epochs: for scores only")
     parser.add_argument("--keep", action="store_true", help="keep what the peer wrote")
     return parser.parse_args()
@@ -162,7 +167,7 @@ def run(peer: str, attribute: Callable[[Job], tuple[np.ndarray, dict[str, Any]]]
         "rows": len(train), "queries": len(queries), "threads": args.threads, "failed": None,
         "versions": {name: importlib.metadata.version(name) for name in (*packages, "torch", "transformers", "numpy")},
         "machine": {"processor": platform.machine(), "python": platform.python_version()}}
-    epochs = [] if args.no_epochs else [epoch(plain, train)]
+    epochs = [] if args.no_epochs else [epoch(plain, train, args.epoch_rows)]
     result["rss_before"] = peak_rss()
     settings: dict[str, Any] = {}
     try:
@@ -179,7 +184,7 @@ def run(peer: str, attribute: Callable[[Job], tuple[np.ndarray, dict[str, Any]]]
     if not args.keep:
         shutil.rmtree(scratch)
     if epochs:
-        epochs.append(epoch(plain, train))
+        epochs.append(epoch(plain, train, args.epoch_rows))
         result["epoch_seconds"], result["epoch_cpu_seconds"] = ([e[kind] for e in epochs] for kind in (0, 1))
     result["settings"] = settings
     for kind, phases in (("", job.seconds), ("cpu_", job.cpu_seconds)):

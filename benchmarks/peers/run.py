@@ -62,6 +62,7 @@ def run_once(entry: str, python: Path, out: Path, args: argparse.Namespace) -> d
                "--model", args.model, "--method", method, "--damping", str(args.damping), "--seed", str(args.seed),
                "--threads", str(args.threads)]
     command += ["--rows", str(args.rows)] if args.rows else []
+    command += ["--epoch-rows", str(args.epoch_rows)] if args.epoch_rows else []
     for option in options:
         key, _, value = option.partition("=")
         command += [f"--{key}", *([value] if value else [])]
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--entries", nargs="+", default=list(ENTRIES), metavar="SCRIPT:METHOD[,OPTION=VALUE...]")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--epoch-rows", type=int, help="time the epochs on so many rows, for all")
     parser.add_argument("--model", default="model")
     parser.add_argument("--damping", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)

@@ -121,19 +121,23 @@ class BlockCurvature:
         """
         outputs, width = self.eigenvalues.shape
         scale = 1 / (self.eigenvalues.to(V.dtype) + damping)
-        whole = len(self.basis.a) == len(self.basis.s) == 1
-        Q_A, Q_S = (self.basis.a[0], self.basis.s[0]) if whole else (scale, scale)
+        inputs, whole = width - bias, len(self.basis.a) == len(self.basis.s) == 1
         half, full = torch.empty_like(scale), torch.empty_like(scale)
         for v in V:
-            matrix = homogeneous(v[None], outputs, width - bias, bias)[0]
-            if whole:  # Q_S [(Q_S^T v Q_A) * scale] Q_A^T
-                torch.mm(matrix, Q_A, out=half)
-                torch.mm(Q_S.T, half, out=full)
-                torch.mm(Q_S, full.mul_(scale), out=half)
-                torch.mm(half, Q_A.T, out=full)
-            else:
-                full = self.rotated_back(self.rotated(matrix[None]) * scale)[0]
-            v.copy_(flattened(full[None], bias)[0])
+            if not whole:
+                solved = self.rotated_back(self.rotated(homogeneous(v[None], outputs, inputs, bias)) * scale)
+                v.copy_(flattened(solved, bias)[0])
+                continue
+            Q_A, Q_S = self.basis.a[0].to(v.dtype), self.basis.s[0].to(v.dtype)
+            weight = v[: outputs * inputs].view(outputs, inputs)
+            torch.mm(weight, Q_A[:inputs], out=half)  # Q_S [(Q_S^T v Q_A) * scale] Q_A^T
+            if bias:
+                half.addr_(v[outputs * inputs :], Q_A[-1])
+            torch.mm(Q_S.T, half, out=full)
+            torch.mm(Q_S, full.mul_(scale), out=half)
+            torch.mm(half, Q_A[:inputs].T, out=weight)
+            if bias:
+                torch.mv(half, Q_A[-1], out=v[outputs * inputs :])
 
     def product(self, V: Float[Tensor, "K out in"]) -> Float[Tensor, "K out in"]:
         """`C V` for each of K gradients."""
