@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
+from tests.curvature import dense as oracle
 from whence.base.errors import WhenceError
 from whence.curvature.damping import Damping
 from whence.curvature.fit import Situation, default_rows, sample_rows
@@ -64,6 +65,38 @@ def test_corrected_eigenvalues_are_the_diagonal_of_the_fisher_in_the_basis(archi
         Q = dense_basis(block)
         torch.testing.assert_close(block.eigenvalues.flatten(), (Q.T @ fisher @ Q).diagonal(), rtol=1e-8, atol=1e-14)
         torch.testing.assert_close(Q.T @ Q, torch.eye(len(Q), dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_sampled_labels_average_to_the_gauss_newton_diagonal() -> None:
+    """Mean over 400 seeds of diag(Q^T F Q) against diag(Q^T G Q), G from explicit Jacobians; and the labels of the
+    data, which are no draw from the model, do not."""
+    model, data, seeds = tiny.gpt2(), tiny.examples(5), 400
+    blocks = select_blocks(model, ["h.1.attn.c_proj", "h.0.mlp.c_fc"])
+    here = Situation(model, data, blocks)
+    fitted = here.fit(Curvature("ekfac")).blocks
+    bases = [block.basis for block in fitted]
+
+    def moments(labels: SampledLabels | None) -> Tensor:
+        sink = EigenvalueSink(blocks, bases, dtype=torch.float64)
+        sweep(model, data, blocks, [sink], labels=labels)
+        return torch.cat([moment.flatten() for moment in sink.moments]) / len(data)
+
+    drawn = torch.stack([moments(SampledLabels(seed)) for seed in range(seeds)])
+    roots = [matrix.split([block.parameters for block in blocks], dim=1)
+             for matrix in oracle.language_model(model, blocks, data)]
+    exact = []
+    for b, (block, curved) in enumerate(zip(blocks, fitted, strict=True)):
+        flat = torch.cat([homogeneous(root[b], block.outputs, block.inputs, block.bias).flatten(1) for root in roots])
+        exact.append((flat @ dense_basis(curved)).square().sum(dim=0) / len(data))
+    expected = torch.cat(exact)
+    seen = expected > 1e-9 * expected.max()  # the others are zero but for rounding
+    assert float(seen.double().mean()) > 0.2 and float(drawn[:, ~seen].max()) < 1e-8 * float(expected.max())
+    expected, drawn, data_labels = expected[seen], drawn[:, seen], moments(None)[seen]
+    error = drawn.std(dim=0) / seeds**0.5
+    z = (drawn.mean(dim=0) - expected) / error
+    assert float(z.square().mean()) < 1.5 and float(z.abs().max()) < 6  # 1 and about 4.3 for so many normal ones
+    assert float(((data_labels - expected) / error).square().mean()) > 15
+    assert float((drawn.mean() / expected.mean() - 1).abs()) < 0.02
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -144,7 +177,7 @@ def test_low_rank_at_full_rank_is_full_and_lower_is_the_best_approximation() -> 
     found = collect_products(here, queries, [full, whole, low])
     np.testing.assert_allclose(found[whole].by_block, found[full].by_block, rtol=1e-8, atol=1e-12)
     assert not np.allclose(found[low].total(), found[full].total(), rtol=1e-3)
-    X, Y = (solve_queries(here, queries, [solver])[0].vectors[0].whole() for solver in (full, low))
+    X, Y = (solve_queries(here, queries, [solver])[0][0].vectors[0].whole() for solver in (full, low))
     block = here.blocks[0]
     for x, y in zip(homogeneous(X, block.outputs, block.inputs, block.bias),
                     homogeneous(Y, block.outputs, block.inputs, block.bias), strict=True):

@@ -66,10 +66,9 @@ def names(found: Plan) -> list[str]:
 
 def test_the_phases_are_those_of_the_method() -> None:
     assert names(plan("ekfac")) == ["gradients of the queries", "bases", "eigendecomposition", "eigenvalues", "solve",
-                                    "products with the training rows", "measuring the queries"]
+                                    "products with the training rows"]
     assert "eigenvalues" not in names(plan("kfac")) and "bases" not in names(plan("diagonal"))
-    assert names(plan("gradient-dot")) == ["gradients of the queries", "products with the training rows",
-                                           "measuring the queries"]
+    assert names(plan("gradient-dot")) == ["gradients of the queries", "products with the training rows"]
     assert names(plan("fisher"))[-2:] == ["Gram products", "method"]
     assert names(plan("repsim"))[0] == "representations of the queries"
 

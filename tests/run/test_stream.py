@@ -43,7 +43,7 @@ def corpus(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def dense(run: Run, rows: list[dict[str, Any]], queries: Examples, method: str = METHOD) -> np.ndarray:
     """Scores of a corpus by another route: whole vectors in float64, position by position, no products of batches."""
-    (solution,) = solve_queries(run._situation(), queries, [parse(method).solver])
+    (solution,), _ = solve_queries(run._situation(), queries, [parse(method).solver])
     whole = [vectors.whole().double() for vectors in solution.vectors]
     return token_influence(run.model, run.encode(rows), run.subject.blocks, whole, len(run.train)).totals
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from whence.base.errors import WhenceError
@@ -20,15 +21,17 @@ from whence.measure.measurement import Measurement
 from whence.sweep.gram import GradientStore, check_finite
 from whence.sweep.products import ProductSink
 from whence.sweep.resume import Keeper
-from whence.sweep.sweep import sweep
+from whence.sweep.sweep import Measured, sweep
 
 
 @dataclass(frozen=True)
 class Products:
-    """`x^T g` of every query and training row by block, [blocks, Q, N] float64, and the solver's facts."""
+    """`x^T g` of every query and training row by block, [blocks, Q, N] float64; the solver's facts; and what was
+    measured of the queries on the way, where they were not read back from a store."""
 
     by_block: Float[np.ndarray, "blocks Q N"]
     facts: Mapping[str, Any]
+    queries: Measured | None = None
 
     def total(self) -> Float[np.ndarray, "Q N"]:
         """The sum over blocks."""
@@ -52,11 +55,12 @@ def collect_products(situation: Situation, queries: Examples, solvers: Sequence[
         WhenceError: the vectors of a single query do not fit; a gradient or product is not finite (names the row).
     """
     blocks, train = situation.blocks, situation.train
-    parts = []
+    parts, seen = [], []
     resident = resident_queries(situation, len(queries), len(solvers), memory)
     for rows in resident:
         part = queries.select(rows)
-        solutions = solve_queries(situation, part, solvers, measurement)
+        solutions, measured = solve_queries(situation, part, solvers, measurement)
+        seen.append(measured)
         sinks = [ProductSink(blocks, solution.vectors, len(train)) for solution in solutions]
         kept = path(hash_json([part.content_hash, [repr(solver) for solver in solvers]]))
         sweep(situation.model, train, blocks, sinks, pad_id=situation.pad_id, layout=situation.layout,
@@ -68,26 +72,27 @@ def collect_products(situation: Situation, queries: Examples, solvers: Sequence[
                       for sink, solution in zip(sinks, solutions, strict=True)])
     common = {"parameters": sum(block.parameters for block in blocks), "blocks": len(blocks), "n": len(train),
               "loss": "sum over response tokens", "query_blocks": len(resident)}
+    measured = Measured(*(np.concatenate([getattr(one, name) for one in seen]) for name in ("values", "wrong_tokens")))
     return {solver: Products(np.concatenate([part[place][0] for part in parts], axis=1),
-                             {**parts[0][place][1], **common}) for place, solver in enumerate(solvers)}
+                             {**parts[0][place][1], **common}, measured) for place, solver in enumerate(solvers)}
 
 
 def solve_queries(situation: Situation, queries: Examples, solvers: Sequence[Solver],
-                  measurement: Measurement | None = None) -> list[Solution]:
-    """The vectors of every solver for some queries, all resident at once.
+                  measurement: Measurement | None = None) -> tuple[list[Solution], Measured]:
+    """The vectors of every solver for some queries, all resident at once, and what was measured of the queries.
 
     Raises:
         WhenceError: the gradient of a query is not finite (names it and the block).
     """
     blocks = situation.blocks
     store = GradientStore(blocks, len(queries), situation.device, situation.dtype)
-    sweep(situation.model, queries, blocks, [store], measurement=measurement, pad_id=situation.pad_id,
-          layout=situation.layout, what="gradients of the queries")
+    measured = sweep(situation.model, queries, blocks, [store], measurement=measurement, pad_id=situation.pad_id,
+                     layout=situation.layout, what="gradients of the queries")
     gradients = store.take()
     for block, V in zip(blocks, gradients, strict=True):
-        check_finite(V.square().sum(dim=1).double().cpu().numpy(), block.name, queries.ids)
+        check_finite(torch.linalg.vector_norm(V, dim=1).double().cpu().numpy(), block.name, queries.ids)
     solutions = [solver.solve([V.clone() for V in gradients], situation) for solver in solvers[:-1]]
-    return [*solutions, solvers[-1].solve(gradients, situation)]
+    return [*solutions, solvers[-1].solve(gradients, situation)], measured
 
 
 def resident_queries(situation: Situation, queries: int, solvers: int, memory: int | None = None) -> list[np.ndarray]:

@@ -154,10 +154,10 @@ def _solver(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
                     held + factors + low + 3 * 8 * sizes.largest(1) // sizes.item)
     yield swept(PRODUCTS, work.train, layout,
                 lambda s: probe.sweep_macs(s) + flops.product_macs(blocks, resident, work.rank, s),
-                sizes.collected() + sizes.solved(resident) + max(act + sizes.chunk, 0) + sizes.products(resident),
-                disk.products_bytes(len(blocks), queries, rows), passes)
-    yield swept(MEASURE, work.queries, layout, probe.forward_macs, sizes.scores() + act,
-                disk.measured_bytes(queries) + disk.scores_bytes(queries, rows) + work.queries.stored)
+                sizes.collected() + sizes.solved(resident) + max(act + sizes.chunk + sizes.products(resident),
+                                                                 sizes.scores()),
+                disk.products_bytes(len(blocks), queries, rows) + disk.measured_bytes(queries)
+                + disk.scores_bytes(queries, rows) + work.queries.stored, passes)
 
 
 def decompositions(work: Workload, probe: Probe) -> int:

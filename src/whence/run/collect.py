@@ -101,6 +101,8 @@ def _products(subject: Subject, train: Examples, queries: Examples, solvers: Seq
         made = collect_products(subject.situation(train, factors.curvatures()), queries, missing, subject.measurement,
                                 subject.memory, factors.pass_path)
         for solver, products in made.items():
+            if products.queries is not None:
+                factors.keep_measured(_arrays(products.queries))
             factors.keep_products(solver, products)
         found |= made
     return found

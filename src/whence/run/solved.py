@@ -50,7 +50,7 @@ def solve_at_once(situation: Situation, queries: Examples, solver: Solver, measu
     if len(resident := resident_queries(situation, len(queries), 1, memory)) > 1:
         raise WhenceError(f"the vectors of {len(queries)} queries do not fit in memory together, those of "
                           f"{min(map(len, resident))} do: ask for fewer queries at once, or choose fewer blocks")
-    (solution,) = solve_queries(situation, queries, [solver], measurement)
+    (solution,), _ = solve_queries(situation, queries, [solver], measurement)
     common = {"parameters": sum(block.parameters for block in blocks), "blocks": len(blocks),
               "n": len(situation.train), "loss": "sum over response tokens"}
     return Solution(solution.vectors, {**solution.facts, **common})

@@ -32,14 +32,22 @@ class Head:
     the head is itself an attributed block, whose hooks must see one whole call.
     """
 
-    def __init__(self, model: nn.Module, attributed: bool) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, attributed: bool, autocast: bool = False) -> None:
+        self.model, self.autocast = model, autocast
         self.module: nn.Module | None = None if attributed else getattr(model, "get_output_embeddings", lambda: None)()
         self.checked = False
 
     def hidden(self, batch: Batch, **options: Any) -> tuple[Tensor, Any]:
         """`(h, output)`: hidden states [n, D] at the counted positions, or the logits [n, V] where the head is not
         used apart; and what the model returned."""
+        with self._cast(batch.input_ids.device):
+            return self._hidden(batch, **options)
+
+    def _cast(self, device: torch.device) -> torch.autocast:
+        """Round a forward pass; the way back follows it, and what sinks sum is not in it."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.autocast)
+
+    def _hidden(self, batch: Batch, **options: Any) -> tuple[Tensor, Any]:
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask,
                   "position_ids": batch.position_ids, **options}
         if self.module is None:
@@ -52,7 +60,7 @@ class Head:
                 same = torch.equal(self.module(taken[0][:1]), output.logits.flatten(0, 1))
             if not same:
                 self.module = None
-                return self.hidden(batch, **options)
+                return self._hidden(batch, **options)
             self.checked = True
         return taken[0], output
 
@@ -73,7 +81,8 @@ class Head:
         for start in range(0, len(hidden), step):
             at = slice(start, start + step)
             part = hidden.detach()[at].requires_grad_(backward)
-            logits = part if self.module is None else self.module(part)
+            with self._cast(hidden.device):
+                logits = part if self.module is None else self.module(part)
             targets = batch.targets[at] if uniforms is None else draw(logits, uniforms[at])
             value = measurement(logits, targets, batch.owners[at], size)
             if gradient is not None:

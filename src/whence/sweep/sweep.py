@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from whence.sweep.capture import Captured, captured, frozen
 from whence.sweep.fused import fused
 from whence.sweep.head import Head
 from whence.sweep.resume import Keeper
+
+Dtype = Literal["model", "bf16"]
 
 
 @runtime_checkable
@@ -66,11 +68,26 @@ class Measured:
 
 @dataclass(frozen=True)
 class Layout:
-    """How examples become batches. Scores do not depend on it, beyond rounding."""
+    """How examples become batches and go through the model. Scores do not depend on it, beyond rounding.
+
+    Attributes:
+        batch_tokens, batch_size: padded positions and rows of a batch, at most.
+        side: where padding goes.
+        dtype: `model` computes in the type of the weights; `bf16` under autocast, which leaves the weights, norms
+            and softmax in theirs. Sums over positions and rows are taken in float32 or better either way.
+
+    Raises:
+        WhenceError: an unknown `dtype`.
+    """
 
     batch_tokens: int = 4096
     batch_size: int | None = None
     side: PaddingSide = "right"
+    dtype: Dtype = "model"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(Dtype):
+            raise WhenceError(f"dtype={self.dtype!r}: expected {' or '.join(get_args(Dtype))}")
 
 
 def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), sinks: Sequence[GradientSink] = (),
@@ -119,7 +136,8 @@ def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), si
         stack.enter_context(torch.set_grad_enabled(bool(sinks)))
         if sinks:
             stack.enter_context(captured(model, blocks, receive))
-        head = Head(model, attributed=any(block.module is _head(model) for block in blocks))
+        head = Head(model, attributed=any(block.module is _head(model) for block in blocks),
+                    autocast=layout.dtype == "bf16")
         for number, rows in enumerate(track(plan[done:], what, len(plan) - done), done + 1):
             uniforms = labels.uniforms(examples, rows).to(device, non_blocking=True) if labels else None
             batch = collate(examples, rows, pad_id, layout.side).to(device)
