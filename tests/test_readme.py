@@ -94,6 +94,15 @@ def test_the_example_of_a_method_runs(here: Path, monkeypatch: pytest.MonkeyPatc
     assert scored["gradient-per-norm"].unit == "nats per unit length"
 
 
+def test_the_example_of_a_bank_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks((ROOT / "docs" / "truth.md").read_text(), "python")
+    names: dict[str, object] = {}
+    exec(compile(example, "truth.md", "exec"), names)
+    out = capsys.readouterr().out
+    assert "'ekfac': Estimate(" in out and "LeaveOut(pearson=" in out
+    assert len(list((here / "whence-demo" / "run" / "truth" / "members").glob("*.npz"))) == 32 + 1 + 4
+
+
 @pytest.mark.parametrize(("document", "command"), [
     (path.name, command) for path in DOCUMENTS for command in commands(path.read_text(), "whence")])
 def test_every_command_parses(document: str, command: str) -> None:

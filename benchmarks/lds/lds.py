@@ -92,7 +92,8 @@ def write(result: Result, truth: str, out: Path) -> None:
 def main() -> None:
     """Read bank and scores, print the table, write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--bank", type=Path, required=True, help="folder of bank.py, or a file that --keep left")
+    parser.add_argument("--keep", type=Path, help="write kept rows and outcomes of the bank into this .npz")
     parser.add_argument("--scores", nargs="*", default=[], metavar="NAME=FILE.npy")
     parser.add_argument("--curve", nargs="*", default=[], metavar="NAME@ROWS=FILE.npy",
                         help="plot LDS against ROWS; one of them has to be NAME@full")
@@ -110,7 +111,10 @@ def main() -> None:
     reference = args.reference or (full or list(scores))[0]
     if reference not in scores:
         raise SystemExit(f"--reference {reference}: not among {', '.join(scores)}")
-    result = evaluate(scores, Bank.read(args.bank), reference, args.truth, args.resamples)
+    bank = Bank.read(args.bank)
+    if args.keep:
+        bank.write(args.keep)
+    result = evaluate(scores, bank, reference, args.truth, args.resamples)
     Console(width=120).print(show(result, args.truth))
     write(result, args.truth, args.out)
     if curve:

@@ -40,6 +40,7 @@ WEIGHT = 0.01  # eps in units of 1/N
 MULTIPLES = (2, 100)  # of eps, at which linearity is looked at; the latter is one more copy of the point
 SHARE = 0.05  # rows of the Gauss-Newton matrix below this share of N lambda are left out of the first matrix of L-BFGS
 PAIRS = (("EK-FAC", "gradient dot"), ("EK-FAC", "CG"), ("EK-FAC, all labels", "gradient dot"),
+         ("EK-FAC, 10 draws", "gradient dot"), ("EK-FAC, 10 draws", "EK-FAC"),
          ("EK-FAC, all labels", "CG"), ("EK-FAC, all labels", "exact blocks"))
 
 

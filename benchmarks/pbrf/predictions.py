@@ -4,7 +4,8 @@
 
 The curvatures are fitted by whence's own code; only how rows reach the network differs from a language model: an
 example is a row of numbers and one position. Labels are sampled from the model (one draw a row, as whence does for
-language models), or all of them are summed with their probabilities (`exact`), which is the Fisher matrix itself.
+language models unless told otherwise, or ten), or all of them are summed with their probabilities (`exact`), which is
+the Fisher matrix itself.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Rows(Situation):
         return cls(model, places, list_blocks(model), x=data.x, loss=loss, exact=exact)
 
     def _pass(self, sink: GradientSink, curvature: Curvature, rows: np.ndarray, what: str) -> None:
-        x = self.x[rows]
+        x = self.x[rows].repeat(curvature.draws, 1)
         with torch.no_grad():
             z = self.model(x)
         if self.exact:  # C examples a row: the sums over labels of d d^T, and of (d a^T)^2, are sums over examples
@@ -146,6 +147,7 @@ def predict(model: nn.Module, loss: Loss, data: Split, points: Split, measured: 
     found = {"gradient dot": scores(v)}
     for name, kind in (("diagonal", "diagonal"), ("K-FAC", "kfac"), ("EK-FAC", "ekfac")):
         found[name] = scores(solve(sampled, Curvature(kind, rows=-1, seed=seed), v))
+    found["EK-FAC, 10 draws"] = scores(solve(sampled, Curvature("ekfac", rows=-1, seed=seed, draws=10), v))
     ekfac = Curvature("ekfac", rows=-1)
     found["K-FAC, all labels"] = scores(solve(exact, Curvature("kfac", rows=-1), v))
     found["EK-FAC, all labels"] = scores(solve(exact, ekfac, v))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from whence.base.errors import WhenceError
+
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "lds"
 MEMBERS, QUERIES, ROWS = 48, 30, 100
 
@@ -33,6 +35,14 @@ def planted(members: int = MEMBERS, noise: float = 0.0, seed: int = 0) -> tuple[
     told /= told.std(0)
     a, b = (told + noise * rng.normal(size=told.shape) for _ in range(2))
     return scores, kept, np.exp(a / 4) - 300, np.exp(b / 4) - 300
+
+
+def test_a_bank_in_one_file_is_the_same_bank(outcomes: ModuleType, tmp_path: Path) -> None:
+    _, kept, a, b = planted()
+    outcomes.Bank(kept, a, b).write(tmp_path / "bank.npz")
+    back = outcomes.Bank.read(tmp_path / "bank.npz")
+    for found, given in ((back.kept, kept), (back.a, a), (back.b, b)):
+        np.testing.assert_array_equal(found, given)
 
 
 def test_planted_truth_gives_one_and_chance_gives_nought(outcomes: ModuleType) -> None:
@@ -59,12 +69,12 @@ def test_score_is_the_mean_of_scipys_spearman_and_ties_get_mean_ranks(outcomes: 
     assert result.per_query["m"] == pytest.approx(literal)
     assert result.lds["m"][0] == pytest.approx(np.mean(literal))
     draws = outcomes.Draws.make(MEMBERS, QUERIES, resamples=3)
-    found = draws.spearman(draws.ranks(a), draws.ranks(b))
+    found = draws.correlation(draws.ranks(a), draws.ranks(b))
     for r in range(4):
         drawn = np.repeat(np.arange(MEMBERS), draws.members[r].astype(int))
         assert len(drawn) == MEMBERS
         assert found[r] == pytest.approx([spearmanr(a[drawn, q], b[drawn, q]).statistic for q in range(QUERIES)])
-    assert (draws.spearman(draws.ranks(np.ones_like(a)), draws.ranks(b)) == 0).all()
+    assert (draws.correlation(draws.ranks(np.ones_like(a)), draws.ranks(b)) == 0).all()
 
 
 def test_knowing_the_mean_outcome_reaches_the_ceiling(outcomes: ModuleType) -> None:
@@ -94,7 +104,7 @@ def test_interval_covers_the_choice_of_members_and_of_queries(outcomes: ModuleTy
 def test_unusable_scores_are_refused(outcomes: ModuleType) -> None:
     scores, kept, a, b = planted()
     for bad in (scores[:, 1:], scores[1:], np.where(scores > 2, np.nan, scores)):
-        with pytest.raises(ValueError, match="scores of"):
+        with pytest.raises((ValueError, WhenceError), match=r"^m: (scores of|of shape|\d+ of)"):
             outcomes.evaluate({"m": bad}, outcomes.Bank(kept, a, b), "m", resamples=100)
 
 

@@ -204,6 +204,30 @@ def test_a_fit_does_not_depend_on_the_layout(kind: str) -> None:
             torch.testing.assert_close(C, D, rtol=1e-7, atol=1e-12)
 
 
+def test_draws_are_rows_with_other_labels() -> None:
+    """Moments of three labels a token are those of the rows three times over, each time with labels of its own."""
+    here, draws = situation("gpt2", rows=5), 3
+    over = here.train.over(draws)
+    store = GradientStore(here.blocks, len(over), dtype=torch.float64)
+    sweep(here.model, over, here.blocks, [store], labels=SampledLabels(2, every=5))
+    once = here.fit(Curvature("diagonal", seed=2)).blocks
+    for flat, block, diagonal, shampoo, kfac, single in zip(
+            store.take(), here.blocks, here.fit(Curvature("diagonal", seed=2, draws=draws)).blocks,
+            here.fit(Curvature("shampoo", seed=2, draws=draws)).blocks,
+            here.fit(Curvature("kfac", seed=2, draws=draws)).blocks, once, strict=True):
+        G = homogeneous(flat, block.outputs, block.inputs, block.bias)
+        torch.testing.assert_close(diagonal.eigenvalues, G.square().mean(dim=0), rtol=1e-8, atol=1e-16)
+        torch.testing.assert_close(single.eigenvalues, G[:5].square().mean(dim=0), rtol=1e-8, atol=1e-16)
+        assert not torch.allclose(G[:5], G[5:10])
+        L, R = (G @ G.mT).mean(dim=0), (G.mT @ G).mean(dim=0)
+        torch.testing.assert_close(dense(shampoo), torch.kron(L, R) / L.trace(), rtol=1e-8, atol=1e-14)
+        sizes = here.fit(Curvature("kfac", seed=2)).blocks[here.blocks.index(block)].mean
+        assert 0.3 < kfac.mean / sizes < 3
+    for wrong in ({"draws": 0}, {"draws": 2, "labels": "empirical"}):
+        with pytest.raises(WhenceError, match=r"draws=.: expected at least 1"):
+            Curvature("ekfac", **wrong)  # type: ignore[arg-type]
+
+
 def test_blocks_with_the_same_inputs_share_their_basis() -> None:
     fitted = situation("llama").fit(Curvature("ekfac"))
     names = [block.name for block in fitted.blocks]
@@ -237,7 +261,7 @@ def test_facts_say_what_was_really_solved() -> None:
     here, solver = situation(), Kronecker(Curvature("ekfac", rows=5), Damping(0.5, "global"))
     facts = collect_products(here, tiny.examples(2, seed=5), [solver])[solver].facts
     assert facts["curvature"] == "ekfac" and facts["damping_rule"] == "global"
-    assert facts["fit"] == {"labels": "sampled", "rows": 5, "n": 9, "seed": 0, "parts": 1}
+    assert facts["fit"] == {"labels": "sampled", "rows": 5, "n": 9, "seed": 0, "parts": 1, "draws": 1}
     lambdas = solver.lambdas(here.fit(solver.curvature))
     assert facts["effective_damping"]["min"] == pytest.approx(min(lambdas))
     assert 0 < facts["effective_dimension"] < facts["parameters"] == sum(block.parameters for block in here.blocks)

@@ -94,3 +94,11 @@ def test_a_file_that_holds_no_examples_is_named(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(tmp_path / "cut.parquet").drop_columns(["tokens"]), tmp_path / "cut.parquet")
     with pytest.raises(WhenceError, match=r"cut\.parquet: has the columns ids, .*; expected"):
         Examples.read_parquet(tmp_path / "cut.parquet")
+
+
+def test_examples_over_and_over_have_ids_of_their_own() -> None:
+    few = three().select([0, 1])
+    assert few.over(1) is few
+    thrice = few.over(3)
+    assert thrice.ids == ("a", "b", "a (2)", "b (2)", "a (3)", "b (3)")
+    assert all((a == b).all() for a, b in zip(thrice.tokens, few.tokens * 3, strict=True))

@@ -26,6 +26,7 @@ from whence.run.stored import read_scored, slug
 from whence.scores.published import read_scores
 from whence.sweep import sweep as sweep_room
 from whence.sweep.gram import GradientStore
+from whence.sweep.precision import Precision
 from whence.sweep.sweep import Layout
 
 ALL = [str(call) for call in standard_calls()]
@@ -375,3 +376,24 @@ def test_what_is_stored_says_what_it_was_made_from(copy_run: CopyRun, queries: E
     assert about["train"] == run.train.content_hash and about["queries"] == queries.content_hash
     assert about["blocks"] == [block.name for block in run.subject.blocks]
     assert about["methods"] == ["gradient-dot"] and about["peak_memory"]["resident_bytes"] > 0
+
+
+def test_a_bf16_pass_is_checked_and_kept_apart(copy_run: CopyRun, queries: Examples, reference: Scored,
+                                               sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy_run("lora")
+    Run.load(folder).score(queries, "gradient-dot")
+    sweeps.clear()
+    run = Run.load(folder, layout=Layout(dtype="bf16"))
+    scored = run.score(queries, "gradient-dot")
+    assert sweeps.over(24) == 1  # what was stored in float32 is not taken for it
+    told = run.facts()["precision"]
+    assert told["enough"] and 0 < told["gradient"] < 0.05 and told["rows"] > 1
+    both = np.corrcoef(scored["gradient-dot"].values.ravel(), reference["gradient-dot"].values.ravel())[0, 1]
+    assert both > 0.99 and not np.array_equal(scored["gradient-dot"].values, reference["gradient-dot"].values)
+    assert "precision" not in Run.load(folder).facts()
+    monkeypatch.setattr("whence.run.subject.check_precision", lambda *_: Precision(3, 0.1, 0.06, 0.5, "x", 0.9))
+    with pytest.warns(UserWarning, match=r"gradients off by 6.0% in the median.*use float32"):
+        Run.load(folder, layout=Layout(dtype="bf16")).score(queries, "gradient-dot")
+    monkeypatch.setattr("whence.run.subject.free_memory", lambda _: -1)
+    with pytest.warns(UserWarning, match="were not checked against float32"):
+        Run.load(folder, layout=Layout(dtype="bf16")).score(queries, "gradient-dot")

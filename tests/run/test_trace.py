@@ -118,15 +118,15 @@ def test_a_trace_in_a_folder_sweeps_the_training_rows_once(copy_run: CopyRun, hi
         monkeypatch.setattr(module, lambda model, examples, *rest, **options: (
             swept.append(len(examples)), real(model, examples, *rest, **options))[1])
     assert [hit.row for hit in run.trace(PROMPT, RESPONSE)] == [hit.row for hit in hits]
-    assert swept == [1, 24, 24, 24, 1]  # the query, covariances, eigenvalues, its scores, its value
+    assert swept == [1, 24, 24, 24]  # the query, covariances, eigenvalues, its scores
     np.testing.assert_array_equal(run.trace(PROMPT, RESPONSE).scores.values, hits.scores.values)
-    assert len(swept) == 5
+    assert len(swept) == 4
     run.trace(PROMPT, RESPONSE, "kfac")
-    assert swept[5:] == [1, 24]  # the covariances and what is measured of the query are there
+    assert swept[4:] == [1, 24]  # the covariances are there
     run.trace(PROMPT, RESPONSE, "datainf")
-    assert swept[7:] == [1, 24]
+    assert swept[6:] == [1, 24]
     run.trace(PROMPT, RESPONSE, "fisher")
-    assert len(swept) == 9
+    assert len(swept) == 8
     assert not (run.folder / "scores").exists()
 
 

@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from whence.base.errors import WhenceError
+from whence.cli.options import Dtype
 from whence.data.encode import describe
 from whence.data.rows import parse_columns
 from whence.methods.catalogue import DEFAULT, METHODS
 from whence.report.family import families
 from whence.run.report import scored_report
 from whence.run.run import Run
+from whence.sweep.sweep import Layout
 from whence.tasks.labels import check_known
 from whence.tasks.table import MetricTable
 
@@ -39,13 +41,14 @@ def score(
     columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,..., as in prompt=question,group=label.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of this set of queries [the file's]; scores/NAME/.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where the report goes [RUN/report.html].")] = None,
+    dtype: Dtype = "model",
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Score every training row of RUN for every query; killed and typed again, it goes on where it was."""
     if report and report.is_dir():
         raise WhenceError(f"--report {report}: a folder; expected the name of a file, such as {report / 'report.html'}")
-    loaded = Run.load(run, base=base)
+    loaded = Run.load(run, base=base, layout=Layout(dtype=dtype))
     examples = loaded.encode(queries, parse_columns(columns) if columns else None)
     print(f"queries: {len(examples)}/{len(examples)} rows used; {describe(examples)}",
           file=sys.stderr if as_json else sys.stdout, flush=True)
@@ -61,6 +64,7 @@ def score(
         print(json.dumps({
             "run": str(run), "report": str(page), "n_queries": len(examples), "n_train": len(loaded.train),
             "exact_match": scored.accuracy, "timings": loaded.timings,
+            "precision": loaded.facts().get("precision"),
             "methods": {label: dict(scores.facts) for label, scores in scored.scores.items()},
             "table": table.to_json() if table else None}, indent=1))
         return

@@ -11,10 +11,12 @@ import typer
 from rich.console import Console
 
 from whence.base.errors import WhenceError
+from whence.cli.options import Dtype
 from whence.data.rows import parse_columns
 from whence.methods.catalogue import DEFAULT
 from whence.run.run import Run
 from whence.run.stream import SHARD_ROWS
+from whence.sweep.sweep import Layout
 
 
 def search(
@@ -31,13 +33,14 @@ def search(
     shard_rows: Annotated[int, typer.Option(help="Rows scored together; what is kept is written after each.")
                           ] = SHARD_ROWS,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count and list rows that cannot be used.")] = False,
+    dtype: Dtype = "model",
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Score every row of CORPUS for every query and keep the best; killed and typed again, it goes on."""
     if not corpus.exists():
         raise WhenceError(f"{corpus}: no such file")
-    found = Run.load(run, base=base).search(
+    found = Run.load(run, base=base, layout=Layout(dtype=dtype)).search(
         corpus, queries, method, top=top, bottom=bottom, shard_rows=shard_rows, out=out,
         columns=parse_columns(columns) if columns else None,
         query_columns=parse_columns(query_columns) if query_columns else None, max_length=max_length,

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from whence.base.errors import WhenceError
+from whence.cli.options import Dtype
 from whence.methods.catalogue import DEFAULT
 from whence.run.run import Run
+from whence.sweep.sweep import Layout
 
 
 def trace(
@@ -22,6 +24,7 @@ def trace(
     top: Annotated[int, typer.Option(help="How many proponents and opponents.")] = 10,
     tokens: Annotated[int, typer.Option(help="Show so many of the strongest tokens of each proponent.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Write a report of this answer too.")] = None,
+    dtype: Dtype = "model",
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -30,7 +33,7 @@ def trace(
         raise WhenceError(f"--top {top}: expected at least 1")
     if tokens < 0:
         raise WhenceError(f"--tokens {tokens}: expected 0 (none) or more")
-    hits = Run.load(run, base=base).trace(prompt, response, method)
+    hits = Run.load(run, base=base, layout=Layout(dtype=dtype)).trace(prompt, response, method)
     page = hits.to_html(html) if html else None
     if as_json:
         print(json.dumps(hits.to_json(top, tokens) | {"report": str(page) if page else None}, indent=1))

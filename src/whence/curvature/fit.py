@@ -87,7 +87,8 @@ class Situation:
             return stored
         sink = EigenvalueSink(self.blocks, bases, self.device, self.dtype)
         self._pass(sink, curvature, rows, "eigenvalues")
-        factors = {f"{b}/eigenvalues": moment / len(rows) for b, moment in enumerate(sink.moments)}
+        count = len(rows) * curvature.draws
+        factors = {f"{b}/eigenvalues": moment / count for b, moment in enumerate(sink.moments)}
         for b, block in enumerate(self.blocks):
             if not bool(torch.isfinite(factors[f"{b}/eigenvalues"]).all()):
                 raise WhenceError(f"the curvature of block {block.name!r} is not finite: check the weights and the "
@@ -103,7 +104,7 @@ class Situation:
         make = CovarianceSink if curvature.moments == "covariance" else ShampooSink
         sink = make(self.blocks, self.device, self.dtype)
         self._pass(sink, curvature, rows, "covariances")
-        shared = isinstance(sink, CovarianceSink)
+        shared, count = isinstance(sink, CovarianceSink), len(rows) * curvature.draws
         inputs: dict[int, tuple[tuple[Tensor, ...], Tensor]] = {}
         factors: Tensors = {}
         for b, block in enumerate(self.blocks):
@@ -112,9 +113,9 @@ class Situation:
                 inputs[source] = eigenvectors(sink.inputs[source], curvature.parts, f"block {block.name!r}")
             vectors, values = eigenvectors(sink.outputs[b], curvature.parts, f"block {block.name!r}")
             if isinstance(sink, CovarianceSink):
-                scale = 1 / (len(rows) * max(int(sink.tokens[source]), 1))
+                scale = 1 / (count * max(int(sink.tokens[source]), 1))
             else:  # L (x) R / tr, each of the three a sum over rows
-                scale = 1 / (len(rows) * max(float(values.sum()), torch.finfo(torch.float64).tiny))
+                scale = 1 / (count * max(float(values.sum()), torch.finfo(torch.float64).tiny))
             factors[f"{b}/eigenvalues"] = self._kept(scale * torch.outer(values, inputs[source][1]))
             factors |= {f"{b}/s{i}": self._kept(Q) for i, Q in enumerate(vectors)}
             if source == b:
@@ -129,10 +130,10 @@ class Situation:
         return tensor.to(dtype=self.dtype, device=self.device).contiguous()
 
     def _pass(self, sink: GradientSink, curvature: Curvature, rows: np.ndarray, what: str) -> None:
-        labels = SampledLabels(curvature.seed) if curvature.labels == "sampled" else None
+        labels = SampledLabels(curvature.seed, len(rows)) if curvature.labels == "sampled" else None
         path = self.store.path(f"{what}-{curvature.kind}-{_key(curvature, rows)}")
-        sweep(self.model, self.train.select(rows), self.blocks, [sink], pad_id=self.pad_id, layout=self.layout,
-              labels=labels, what=f"{curvature.kind}: {what} of {len(rows)} rows",
+        sweep(self.model, self.train.select(rows).over(curvature.draws), self.blocks, [sink], pad_id=self.pad_id,
+              layout=self.layout, labels=labels, what=f"{curvature.kind}: {what} of {len(rows)} rows",
               keeper=Keeper(path) if path else None)
 
 
@@ -156,7 +157,8 @@ def default_rows(train: Examples, blocks: Sequence[Block]) -> int:
 
 
 def _key(curvature: Curvature, rows: np.ndarray) -> str:
-    return hash_json([curvature.labels, curvature.seed, curvature.parts, rows.tolist()])
+    more = [curvature.draws] if curvature.draws > 1 else []
+    return hash_json([curvature.labels, curvature.seed, curvature.parts, rows.tolist(), *more])
 
 
 def _bases(factors: Tensors, count: int, device: torch.device) -> list[Basis]:

@@ -56,6 +56,14 @@ class Examples:
         picked = {field.name: tuple(getattr(self, field.name)[int(r)] for r in rows) for field in fields(self)}
         return Examples(**picked)
 
+    def over(self, times: int) -> Examples:
+        """All examples `times` over, the later ones with ids of their own: `a`, `b`, `a (2)`, `b (2)`, ..."""
+        if times == 1:
+            return self
+        again = {field.name: getattr(self, field.name) * times for field in fields(self)}
+        ids = tuple(name if turn == 1 else f"{name} ({turn})" for turn in range(1, times + 1) for name in self.ids)
+        return Examples(**{**again, "ids": ids})
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """int64 [N], tokens in each example."""

@@ -23,11 +23,16 @@ class SampledLabels:
 
     The number comes from a counter-based generator keyed with a hash of the row's tokens, so a label does not
     depend on the batch, the padding or the order of rows (but for ties within the rounding of a probability).
-    Two rows of equal tokens draw equal numbers.
+    Two rows of equal tokens draw equal numbers, but where the examples are some rows over and over: row r is then
+    draw `r // every` of row `r % every`.
+
+    Args:
+        seed: of all numbers.
+        every: how many rows there are before they come again; None: they do not.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 0, every: int | None = None) -> None:
+        self.seed, self.every = seed, every
 
     def uniforms(self, examples: Examples, rows: Sequence[int] | np.ndarray) -> Float[Tensor, " n"]:
         """Numbers in [0, 1) for the counted tokens of `rows`, in reading order."""
@@ -35,7 +40,9 @@ class SampledLabels:
 
     def _of_row(self, examples: Examples, row: int) -> np.ndarray:
         digest = hashlib.blake2b(examples.tokens[row].tobytes(), digest_size=8).digest()
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, int.from_bytes(digest, "little")]))
+        draw = row // self.every if self.every else 0
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, int.from_bytes(digest, "little")],
+                                                         counter=[0, 0, 0, draw]))
         return generator.random(int(examples.is_response[row].sum()), dtype=np.float32)
 
 

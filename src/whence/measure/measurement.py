@@ -79,3 +79,6 @@ def _full(logits: Tensor) -> Tensor:
 
 def _sum_by_owner(tokenwise: Tensor, owners: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=tokenwise.dtype, device=tokenwise.device).index_add_(0, owners, tokenwise)
+
+
+MEASUREMENTS: dict[str, type[LogProb] | type[LogOdds]] = {kind.name: kind for kind in (LogProb, LogOdds)}

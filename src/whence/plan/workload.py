@@ -129,10 +129,11 @@ class Workload:
         assert curvature is not None
         if self.train.count == len(self.train.examples):
             picked = sample_rows(self.train.examples, self.blocks, curvature)
-            return Rows(self.train.examples.select(picked), len(picked))
+            return Rows(self.train.examples.select(picked), len(picked) * curvature.draws)
         wanted = curvature.rows or default_rows(self.train.examples, self.blocks)
         count = self.train.count if wanted == -1 else min(wanted, self.train.count)
-        return Rows(self.train.examples.select(np.arange(min(count, len(self.train.examples)))), count)
+        return Rows(self.train.examples.select(np.arange(min(count, len(self.train.examples)))),
+                    count * curvature.draws)
 
 
 def shapes(examples: Examples, layout: Layout) -> list[BatchShape]:

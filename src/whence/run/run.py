@@ -46,10 +46,13 @@ from whence.run.solved import solver_of
 from whence.run.stored import slug, with_earlier
 from whence.run.stream import SHARD_ROWS, Stream, search
 from whence.run.subject import Subject
+from whence.run.truth import bank_of
 from whence.scores.matrix import Scores
+from whence.sweep.precision import Precision
 from whence.sweep.sweep import Layout
 from whence.train.record import peak_memory, read_record
 from whence.train.training import check_fit
+from whence.truth.bank import Bank
 from whence.views.probes import ProbeSuite
 
 
@@ -66,7 +69,8 @@ class Run:
         base: folder or name of the base model; only needed for representations of the base of a full fine-tune.
         record: the contents of `run.json`.
         blocks: patterns that choose the attributed blocks (see `whence.models.blocks.select_blocks`).
-        layout: batch size and padding; scores do not depend on it beyond rounding.
+        layout: batch size, padding, and whether the forward pass is in bf16; scores do not depend on it beyond
+            rounding, which is looked at on the first rows where it is that of 16 bits (`sweep.precision`).
         measurement: what is explained of a query; default the log-probability of its response, in nats.
         memory: bytes that gradients may take at once; default half of what is free.
 
@@ -92,6 +96,7 @@ class Run:
                                self._base_model, memory)
         self.timings: dict[str, float] = {}
         self._hashed: tuple[list[int], str] | None = None
+        self._precision: Precision | None = None
 
     @classmethod
     def load(cls, folder: str | Path, *, base: str | Path | None = None, device: torch.device | str | None = None,
@@ -275,7 +280,16 @@ class Run:
         path = self._factors(None).pass_path(f"self-influence-{hash_json(name)}")
         return self_influence(self._situation(), name, solver, path)
 
+    def bank(self) -> Bank:
+        """The retrain bank of this run, in its folder: what happens to queries when rows are left out.
+
+        Raises:
+            WhenceError: a run in memory, or one that whence did not train.
+        """
+        return bank_of(self.folder, self.record, self._base, self.train)
+
     def _situation(self) -> Situation:
+        self._precision = self._precision or self.subject.precision(self.train)
         return self.subject.situation(self.train, self._factors(None).curvatures())
 
     def _queries(self, queries: object, columns: Mapping[str, str] | None = None) -> Examples:
@@ -308,6 +322,7 @@ class Run:
                            "measurement": f"{self.subject.measurement.name} in {self.subject.measurement.unit}"},
             "timings": {**self.record.get("timings", {}), **self.timings},
             "peak_memory": peak_memory(self.device),
+            **({"precision": self._precision.to_json()} if self._precision else {}),
         }
 
     def _evidence(self, queries: Examples, calls: Sequence[MethodCall]) -> tuple[Evidence, Arrays]:
@@ -315,6 +330,8 @@ class Run:
             raise WhenceError("there are no queries; expected at least one")
         check_fit(self.model, queries)
         check_representations(calls)
+        if any(call.solver or "grams" in call.method.needs for call in calls):
+            self._precision = self._precision or self.subject.precision(self.train)
         if any(model == "base" for model, _, _ in hidden_keys(calls)) and not self.has_base:
             raise WhenceError("repsim(model=base): the base model of this run is not known; give Run(base=PATH)")
         return collect(self.subject, self.train, queries, calls, self._factors(queries))
@@ -330,7 +347,8 @@ class Run:
         return {"weights": self._weights_hash(), "train": self.train.content_hash,
                 "queries": queries.content_hash if queries else None,
                 "blocks": [block.name for block in self.subject.blocks],
-                "layout": [layout.batch_tokens, layout.batch_size, layout.side],
+                "layout": [layout.batch_tokens, layout.batch_size, layout.side,
+                           *([layout.dtype] if layout.dtype != "model" else [])],
                 "measurement": self.subject.measurement.name}
 
     def _weights_hash(self) -> str:

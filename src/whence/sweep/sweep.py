@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from whence.sweep.fused import fused
 from whence.sweep.head import Head
 from whence.sweep.resume import Keeper
 
-Dtype = Literal["model", "bf16"]
+DTYPES = ("model", "bf16")
 
 
 @runtime_checkable
@@ -83,11 +83,11 @@ class Layout:
     batch_tokens: int = 4096
     batch_size: int | None = None
     side: PaddingSide = "right"
-    dtype: Dtype = "model"
+    dtype: str = "model"
 
     def __post_init__(self) -> None:
-        if self.dtype not in get_args(Dtype):
-            raise WhenceError(f"dtype={self.dtype!r}: expected {' or '.join(get_args(Dtype))}")
+        if self.dtype not in DTYPES:
+            raise WhenceError(f"dtype={self.dtype!r}: expected {' or '.join(DTYPES)}")
 
 
 def sweep(model: nn.Module, examples: Examples, blocks: Sequence[Block] = (), sinks: Sequence[GradientSink] = (),
