@@ -28,12 +28,11 @@ from torch.nn import functional as F
 from whence.data.batch import collate, plan_batches
 from whence.data.examples import Examples
 from whence.models.blocks import Block
-from whence.sweep.capture import frozen
 from whence.sweep.head import Head
 from whence.sweep.sweep import Layout
 from whence.views.output_tokens import head_logits
-from whence.views.shift import TOLERANCE, directional
-from whence.views.tokenwise import Tokenwise, check_preconditioned, check_train_size, influencing_positions
+from whence.views.shift import TOLERANCE, along_queries
+from whence.views.tokenwise import Tokenwise, influencing_positions
 
 WHAT = ("change of this example's score if the token's embedding were scaled up, relative to the scaling; the sum "
         "over tokens is not the score")
@@ -49,18 +48,9 @@ def input_token_influence(model: nn.Module, examples: Examples, blocks: Sequence
     Raises:
         WhenceError: gradients that do not fit the blocks; half-precision weights; N below 1.
     """
-    check_train_size(train_size)
-    queries = check_preconditioned(blocks, preconditioned)
-    values = tuple(np.zeros((queries, length)) for length in examples.lengths)
-    facts = []
-    with frozen(model):
-        for q in range(queries):
-            derivatives, fact = directional(blocks, [x[q] for x in preconditioned],
-                                            lambda: scaling_gradients(model, examples, pad_id, layout), tolerance)
-            facts.append(fact)
-            ends = np.cumsum(examples.lengths)[:-1]
-            for row, part in enumerate(np.split(derivatives / train_size, ends)):
-                values[row][q] = part
+    found, facts = along_queries(model, blocks, preconditioned, train_size,
+                                 lambda: scaling_gradients(model, examples, pad_id, layout), tolerance)
+    values = tuple(np.split(found, np.cumsum(examples.lengths)[:-1], axis=1))
     return Tokenwise(examples.ids, values, WHAT, influencing_positions(examples), None,
                      {"n_train": train_size, "difference": "central, extrapolated (Ridders)", "queries": facts})
 

@@ -24,11 +24,10 @@ from torch.nn import functional as F
 from whence.data.batch import collate, plan_batches
 from whence.data.examples import Examples
 from whence.models.blocks import Block
-from whence.sweep.capture import frozen
 from whence.sweep.head import Head
 from whence.sweep.sweep import Layout
-from whence.views.shift import TOLERANCE, directional
-from whence.views.tokenwise import Tokenwise, check_preconditioned, check_train_size
+from whence.views.shift import TOLERANCE, along_queries
+from whence.views.tokenwise import Tokenwise
 
 WHAT = "influence of predicting this very token, given the tokens before it; only counted tokens have one"
 
@@ -43,18 +42,11 @@ def output_token_influence(model: nn.Module, examples: Examples, blocks: Sequenc
     Raises:
         WhenceError: gradients that do not fit the blocks; half-precision weights; N below 1.
     """
-    check_train_size(train_size)
-    queries = check_preconditioned(blocks, preconditioned)
-    values = tuple(np.zeros((queries, length)) for length in examples.lengths)
-    facts = []
-    with frozen(model):
-        for q in range(queries):
-            derivatives, fact = directional(blocks, [x[q] for x in preconditioned],
-                                            lambda: token_log_probs(model, examples, pad_id, layout), tolerance)
-            facts.append(fact)
-            ends = np.cumsum(examples.response_lengths)[:-1]
-            for row, part in enumerate(np.split(derivatives / train_size, ends)):
-                values[row][q, examples.is_response[row]] = part
+    found, facts = along_queries(model, blocks, preconditioned, train_size,
+                                 lambda: token_log_probs(model, examples, pad_id, layout), tolerance)
+    values = tuple(np.zeros((len(found), length)) for length in examples.lengths)
+    for row, part in enumerate(np.split(found, np.cumsum(examples.response_lengths)[:-1], axis=1)):
+        values[row][:, examples.is_response[row]] = part
     return Tokenwise(examples.ids, values, WHAT, examples.response_lengths, None,
                      {"n_train": train_size, "difference": "central, extrapolated (Ridders)", "queries": facts})
 

@@ -27,10 +27,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence.base.errors import WhenceError
 from whence.models.blocks import Block
+from whence.sweep.capture import frozen
+from whence.views.tokenwise import check_preconditioned, check_train_size
 
 FIRST = 0.005  # first step, relative to a map that keeps the size of its inputs
 CHANGE = 0.1  # largest change of a value at the step that is halved from there on
@@ -63,6 +65,25 @@ def shifted(blocks: Sequence[Block], direction: Sequence[Tensor], alpha: float) 
         with torch.no_grad():
             for parameter, before in zip(changed, kept, strict=True):
                 parameter.copy_(before)
+
+
+def along_queries(model: nn.Module, blocks: Sequence[Block], preconditioned: Sequence[Tensor], train_size: int,
+                  evaluate: Callable[[], np.ndarray], tolerance: float = TOLERANCE
+                  ) -> tuple[Float64[np.ndarray, "Q n"], list[dict[str, Any]]]:
+    """`(1/N) d/d alpha evaluate()` along x_q for each query, and the facts of each; the model frozen meanwhile.
+
+    Args:
+        preconditioned: x_q of every block, [Q, P] each.
+        train_size: N.
+
+    Raises:
+        WhenceError: vectors that do not fit the blocks; half-precision weights; N below 1.
+    """
+    check_train_size(train_size)
+    queries = check_preconditioned(blocks, preconditioned)
+    with frozen(model):
+        found = [directional(blocks, [x[q] for x in preconditioned], evaluate, tolerance) for q in range(queries)]
+    return np.stack([derivatives for derivatives, _ in found]) / train_size, [fact for _, fact in found]
 
 
 def directional(blocks: Sequence[Block], direction: Sequence[Tensor], evaluate: Callable[[], np.ndarray],
