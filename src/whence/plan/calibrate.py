@@ -179,7 +179,7 @@ class Calibration:
             return [EigenvalueSink(blocks, stand_in_bases(work, curvature, self._moments), work.device, work.dtype)]
 
         def products(count: int) -> Sequence[GradientSink]:
-            return [ProductSink(blocks, stand_in_vectors(work, self._vectors(resident)), count)]
+            return [ProductSink(blocks, stand_in_vectors(work, self._vectors(resident)), count, at_once=1)]
 
         def gradients(count: int) -> Sequence[GradientSink]:
             return [GradientStore(blocks, count, work.device, work.dtype)]
