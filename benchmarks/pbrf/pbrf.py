@@ -133,7 +133,7 @@ def plot(found: Mapping[tuple[str, float], Sequence[Mapping[str, Any]]], path: P
         axes.set_xlabel("damping / mean eigenvalue of the Gauss-Newton matrix")
         axes.set_title(f"{problem}, {len(next(iter(found.values())))} repeats")
         axes.axhline(0, color="0.7", linewidth=0.8)
-    panels[0][0].set_ylabel("Pearson correlation with the PBRF, mean and 95 % interval")
+    panels[0][0].set_ylabel("Pearson r with the PBRF, mean, 95 % interval")
     panels[0][-1].legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     with atomic_file(path) as part:
