@@ -85,11 +85,12 @@ def test_rows_left_out_are_left_out_of_their_batches(base_folder: Path, lora_fol
 def test_processes_give_the_bits_of_one(made: tuple[Bank, Examples], tmp_path: Path) -> None:
     bank, queries = made
     subsets = [*all_rows(24), *random_subsets(24, 3), *all_rows(24, [5])]
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
     alone = bank.outcomes(subsets, queries, workers=1)
     other = Bank(tmp_path / "other", bank.base, load_model(bank.base, dtype=torch.float32).base_hash, bank.train,
                  bank.recipe)
     together = other.outcomes(subsets, queries, workers=2, threads=1)
+    assert torch.get_num_threads() == before
     np.testing.assert_array_equal(alone.values, together.values)
     np.testing.assert_array_equal(alone.wrong_tokens, together.wrong_tokens)
     assert together.kept.shape == (5, 24) and together.unit == "nats" and together.matches.dtype == bool

@@ -139,10 +139,8 @@ class Bank:
                 raise WhenceError(f"{self.folder}: {left} members are missing and the workers die (out of memory?); "
                                   f"the first is {missing[0].name!r}; fewer workers at once may do")
             left = len(missing)
-            if workers == 1:
-                worker = _Worker(job)
-                for subset in track(missing, "retraining", len(missing)):
-                    worker.make(subset)
+            if min(workers, len(missing)) == 1:
+                _in_turn(missing, job)
             else:
                 _in_processes(missing, job, min(workers, len(missing)))
 
@@ -167,6 +165,18 @@ def default_workers(threads: int, device: str | None) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
+
+
+def _in_turn(missing: Sequence[Subset], job: Job) -> None:
+    """In this process, with a worker's threads: they decide last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        worker = _Worker(job)
+        for subset in track(missing, "retraining", len(missing)):
+            worker.make(subset)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _in_processes(missing: Sequence[Subset], job: Job, workers: int) -> None:
