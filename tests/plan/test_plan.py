@@ -65,7 +65,7 @@ def names(found: Plan) -> list[str]:
 
 
 def test_the_phases_are_those_of_the_method() -> None:
-    assert names(plan("ekfac")) == ["gradients of the queries", "bases", "eigendecomposition", "eigenvalues", "solve",
+    assert names(plan("ekfac")) == ["bases", "eigendecomposition", "eigenvalues", "gradients of the queries", "solve",
                                     "products with the training rows"]
     assert "eigenvalues" not in names(plan("kfac")) and "bases" not in names(plan("diagonal"))
     assert names(plan("gradient-dot")) == ["gradients of the queries", "products with the training rows"]
@@ -174,9 +174,10 @@ def test_memory_of_the_phases_grows_with_what_they_hold(work: tuple[Workload, Pr
                        replace(choose(subject, seen, Room(10 * GIB, 0), Layout()), queries=q)) for q in (100, 200))
     held = subject.parameters * 4
     for a, b in zip(one, two, strict=True):
-        if a.name in ("bases", "eigendecomposition", "eigenvalues", "solve"):
-            assert b.memory - a.memory == 100 * held
-    assert one[0].memory < two[0].memory
+        if a.name in ("bases", "eigendecomposition", "eigenvalues"):
+            assert b.memory == a.memory  # the queries come after
+        else:
+            assert b.memory - a.memory >= 100 * held
 
 
 @pytest.mark.parametrize(("method", "what"), [("bm25", "nothing to plan"), ("cg", "cannot be planned")])

@@ -119,6 +119,31 @@ class BlockCurvature:
         """`(C + lambda I)^-1 V` for each of K gradients."""
         return self.rotated_back(self.rotated(V) / (self.eigenvalues.to(V.dtype) + damping))
 
+    def solve_rotated(self, V: Float[Tensor, "K P"], bias: bool, damping: float) -> None:
+        """`(C + lambda I)^-1 v` in place of the coordinates `Q_S^T v Q_A` [out, in'], in the layout of
+        `Captured.gradients`: one at a time in kept memory.
+
+        Cost: `out in' (out + in')` multiply-adds each.
+        """
+        outputs, width = self.eigenvalues.shape
+        scale = 1 / (self.eigenvalues.to(V.dtype) + damping)
+        half = torch.empty_like(scale)
+        for v in V:
+            self._back(v.view(outputs, width).mul_(scale), half, v, bias)
+
+    def _back(self, rotated: Tensor, half: Tensor, v: Tensor, bias: bool) -> None:
+        """`Q_S M Q_A^T` of one M, into v, which may be the very memory of M."""
+        outputs, width = rotated.shape
+        inputs = width - bias
+        if not len(self.basis.a) == len(self.basis.s) == 1:
+            v.copy_(flattened(self.rotated_back(rotated[None]), bias)[0])
+            return
+        Q_A, Q_S = self.basis.a[0].to(v.dtype), self.basis.s[0].to(v.dtype)
+        torch.mm(Q_S, rotated, out=half)
+        torch.mm(half, Q_A[:inputs].T, out=v[: outputs * inputs].view(outputs, inputs))
+        if bias:
+            torch.mv(half, Q_A[-1], out=v[outputs * inputs :])
+
     def solve_each(self, V: Float[Tensor, "K P"], bias: bool, damping: float) -> None:
         """`solve`, in place, for gradients in the layout of `Captured.gradients`: one at a time in kept memory.
 
@@ -139,10 +164,7 @@ class BlockCurvature:
             if bias:
                 half.addr_(v[outputs * inputs :], Q_A[-1])
             torch.mm(Q_S.T, half, out=full)
-            torch.mm(Q_S, full.mul_(scale), out=half)
-            torch.mm(half, Q_A[:inputs].T, out=weight)
-            if bias:
-                torch.mv(half, Q_A[-1], out=v[outputs * inputs :])
+            self._back(full.mul_(scale), half, v, bias)
 
     def product(self, V: Float[Tensor, "K out in"]) -> Float[Tensor, "K out in"]:
         """`C V` for each of K gradients."""

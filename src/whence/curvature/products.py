@@ -15,12 +15,13 @@ from whence.base.errors import WhenceError
 from whence.base.hashing import hash_json
 from whence.curvature.collect import free_memory
 from whence.curvature.fit import Situation
-from whence.curvature.solver import Solution, Solver
+from whence.curvature.solver import Kronecker, Solution, Solver
 from whence.data.examples import Examples
 from whence.measure.measurement import Measurement
 from whence.sweep.gram import GradientStore, check_finite
 from whence.sweep.products import ProductSink
 from whence.sweep.resume import Keeper
+from whence.sweep.rotated import RotatedStore
 from whence.sweep.sweep import Measured, sweep
 
 
@@ -85,12 +86,19 @@ def solve_queries(situation: Situation, queries: Examples, solvers: Sequence[Sol
         WhenceError: the gradient of a query is not finite (names it and the block).
     """
     blocks = situation.blocks
-    store = GradientStore(blocks, len(queries), situation.device, situation.dtype)
+    only = solvers[0] if len(solvers) == 1 else None
+    if isinstance(only, Kronecker):  # its bases first, so that gradients are formed in them
+        bases = [block.basis for block in situation.fit(only.curvature).blocks]
+        store: GradientStore = RotatedStore(blocks, bases, len(queries), situation.device, situation.dtype)
+    else:
+        store = GradientStore(blocks, len(queries), situation.device, situation.dtype)
     measured = sweep(situation.model, queries, blocks, [store], measurement=measurement, pad_id=situation.pad_id,
                      layout=situation.layout, what="gradients of the queries")
     gradients = store.take()
     for block, V in zip(blocks, gradients, strict=True):
         check_finite(torch.linalg.vector_norm(V, dim=1).double().cpu().numpy(), block.name, queries.ids)
+    if isinstance(only, Kronecker):
+        return [only.solve_rotated(gradients, situation)], measured
     solutions = [solver.solve([V.clone() for V in gradients], situation) for solver in solvers[:-1]]
     return [*solutions, solvers[-1].solve(gradients, situation)], measured
 

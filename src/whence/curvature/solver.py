@@ -5,7 +5,7 @@ A solver is a frozen value: two equal ones are the same computation, and `repr` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from whence.base.errors import WhenceError
 from whence.curvature.damping import Damping
 from whence.curvature.fit import Fitted, Situation
-from whence.curvature.kronecker import Curvature
+from whence.curvature.kronecker import BlockCurvature, Curvature
 from whence.sweep.vectors import Full, LowRank, Vectors
 
 
@@ -62,12 +62,20 @@ class Kronecker:
                                [block.eigenvalues.numel() for block in blocks])
 
     def solve(self, gradients: Sequence[Float[Tensor, "Q _"]], situation: Situation) -> Solution:
-        """Two rotations, a division and two rotations back: `Q (in' + out) P` multiply-adds a block."""
+        """Two rotations, a division and two rotations back: `2 Q (in' + out) P` multiply-adds a block."""
+        return self._solved(gradients, situation, BlockCurvature.solve_each)
+
+    def solve_rotated(self, coordinates: Sequence[Float[Tensor, "Q _"]], situation: Situation) -> Solution:
+        """The same from coordinates in the bases of the curvature (`sweep.rotated.RotatedStore`): half of it."""
+        return self._solved(coordinates, situation, BlockCurvature.solve_rotated)
+
+    def _solved(self, given: Sequence[Tensor], situation: Situation,
+                solve: Callable[[BlockCurvature, Tensor, bool, float], None]) -> Solution:
         fitted = situation.fit(self.curvature)
         lambdas = self.lambdas(fitted)
         vectors: list[Vectors] = []
-        for block, curved, lam, V in zip(situation.blocks, fitted.blocks, lambdas, gradients, strict=True):
-            curved.solve_each(V, block.bias, lam)
+        for block, curved, lam, V in zip(situation.blocks, fitted.blocks, lambdas, given, strict=True):
+            solve(curved, V, block.bias, lam)
             vectors.append(LowRank.of(V, block.outputs, block.inputs, block.bias, self.rank) if self.rank
                            else Full(V, block.outputs, block.inputs))
         fit = {"labels": self.curvature.labels, "rows": fitted.rows, "n": len(situation.train),

@@ -51,7 +51,7 @@ def _one_eigh(matrix: Tensor, clock: Clock) -> float:
 
 
 def solve_seconds(work: Workload, clock: Clock) -> float:
-    """Of all queries: one gradient rotated, divided and rotated back at each shape, and cut to its rank."""
+    """Of all queries: the coordinates of one gradient divided and rotated back at each shape, and cut to its rank."""
     curvature = work.curvature
     assert curvature is not None
     shapes = Counter((block.outputs, block.inputs, block.bias) for block in work.blocks)
@@ -63,9 +63,9 @@ def solve_seconds(work: Workload, clock: Clock) -> float:
         ones = torch.ones(outputs, wide, dtype=work.dtype, device=work.device)
         block = BlockCurvature("", basis, ones)
         V = torch.ones(3, outputs * wide, dtype=work.dtype, device=work.device)
-        block.solve_each(V[:1], bias, 1.0)  # first touches
+        block.solve_rotated(V[:1], bias, 1.0)  # first touches
         begin = clock()
-        block.solve_each(V[1:], bias, 1.0)
+        block.solve_rotated(V[1:], bias, 1.0)
         each = (clock() - begin) / 2
         begin = clock()
         if work.rank:

@@ -32,6 +32,7 @@ from whence.sweep.covariance import CovarianceSink
 from whence.sweep.eigenvalues import EigenvalueSink
 from whence.sweep.gram import DotSink, GradientStore
 from whence.sweep.products import ProductSink
+from whence.sweep.rotated import RotatedStore
 from whence.sweep.shampoo import ShampooSink
 from whence.sweep.sweep import GradientSink, Layout, sweep
 from whence.sweep.vectors import Full, LowRank, Vectors
@@ -182,6 +183,9 @@ class Calibration:
             return [ProductSink(blocks, stand_in_vectors(work, self._vectors(resident)), count, at_once=1)]
 
         def gradients(count: int) -> Sequence[GradientSink]:
+            if curvature is not None:
+                return [RotatedStore(blocks, stand_in_bases(work, curvature, self._moments), count, work.device,
+                                     work.dtype)]
             return [GradientStore(blocks, count, work.device, work.dtype)]
 
         def both(count: int) -> Sequence[GradientSink]:

@@ -100,9 +100,9 @@ def dot_macs(blocks: Sequence[Block], queries: int, shape: BatchShape) -> int:
 
 
 def solve_macs(blocks: Sequence[Block], parts: int, queries: int) -> int:
-    """Two rotations and two back for the gradient of each query."""
-    return 2 * queries * sum(block.outputs * area(block.inputs + block.bias, parts)
-                             + (block.inputs + block.bias) * area(block.outputs, parts) for block in blocks)
+    """Two rotations back for the coordinates of each query."""
+    return queries * sum(block.outputs * area(block.inputs + block.bias, parts)
+                         + (block.inputs + block.bias) * area(block.outputs, parts) for block in blocks)
 
 
 def svd_macs(blocks: Sequence[Block], queries: int) -> int:

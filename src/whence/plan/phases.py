@@ -125,9 +125,10 @@ def _solver(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
     passes, held = query_blocks(work, resident), sizes.vectors(resident)
     collected = sizes.collected() if passes > 1 else 0
 
-    yield swept(QUERIES, work.queries, layout, lambda s: probe.sweep_macs(s) + flops.gradient_macs(blocks, s),
-                collected + held + max(act, sizes.largest(resident)))
     factors = 0
+    if curvature is None:
+        yield swept(QUERIES, work.queries, layout, lambda s: probe.sweep_macs(s) + flops.gradient_macs(blocks, s),
+                    collected + held + max(act, sizes.largest(resident)))
     if curvature is not None:
         parts = curvature.parts if curvature.moments else 0
         shared = curvature.moments == "covariance"
@@ -137,17 +138,20 @@ def _solver(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
                                               else flops.shampoo_macs(blocks, s))
 
             scratch = sizes.masked() if shared else sizes.rotated()
-            yield swept(BASES, work.fitted, layout, moments, held + act + sizes.moments(curvature) + scratch)
+            yield swept(BASES, work.fitted, layout, moments, act + sizes.moments(curvature) + scratch)
             factors = sizes.bases(curvature) + sizes.eigenvalues()
             yield Draft(EIGH, decompositions(work, probe),
-                        held + sizes.moments(curvature) + factors + sizes.decomposition(curvature),
+                        sizes.moments(curvature) + factors + sizes.decomposition(curvature),
                         disk.bases_bytes(blocks, source, parts, shared, dtype))
         if curvature.corrected:
             yield swept(EIGENVALUES, work.fitted, layout,
                         lambda s: probe.sweep_macs(s) + flops.eigenvalue_macs(blocks, source, parts, shared, s),
-                        held + factors + sizes.eigenvalues() + max(act + sizes.rotated(), sizes.eigenvalues()),
+                        factors + sizes.eigenvalues() + max(act + sizes.rotated(), sizes.eigenvalues()),
                         disk.eigenvalues_bytes(blocks, dtype))
             factors = sizes.bases(curvature) + sizes.eigenvalues()
+        yield swept(QUERIES, work.queries, layout,
+                    lambda s: probe.sweep_macs(s) + flops.eigenvalue_macs(blocks, source, parts, shared, s),
+                    collected + held + factors + max(act + sizes.rotated(), sizes.largest(resident)))
         low = sizes.solved(resident) + sizes.largest(resident) if work.rank else 0
         yield Draft(SOLVE, flops.solve_macs(blocks, parts, queries) + (flops.svd_macs(blocks, queries) if work.rank
                                                                        else 0),

@@ -18,7 +18,7 @@ from torch import Tensor
 from whence.models.blocks import Block
 from whence.sweep.basis import Basis
 from whence.sweep.capture import Captured
-from whence.sweep.eigenvalues import Rotated
+from whence.sweep.rotated import Rotated
 
 
 class SelfInfluenceSink:
