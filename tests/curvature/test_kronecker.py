@@ -22,6 +22,7 @@ from whence.sweep.capture import Captured
 from whence.sweep.covariance import CovarianceSink
 from whence.sweep.eigenvalues import EigenvalueSink
 from whence.sweep.gram import GradientStore
+from whence.sweep.rotated import RotatedStore
 from whence.sweep.sweep import Layout, sweep
 
 MODELS = {"llama": tiny.llama, "gpt2": tiny.gpt2, "lora": tiny.lora}
@@ -202,6 +203,25 @@ def test_a_fit_does_not_depend_on_the_layout(kind: str) -> None:
     for other in fits[1:]:
         for C, D in zip(fits[0], other, strict=True):
             torch.testing.assert_close(C, D, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize(("kind", "parts"), [("ekfac", 1), ("ekfac", 2), ("diagonal", 1), ("shampoo", 1)])
+def test_solving_from_coordinates_is_solving_from_gradients(architecture: str, kind: str, parts: int) -> None:
+    here, queries = situation(architecture), tiny.examples(3, seed=5)
+    fitted = here.fit(Curvature(kind, parts=parts)).blocks  # type: ignore[arg-type]
+    whole, rotated = GradientStore(here.blocks, 3, dtype=torch.float64), RotatedStore(
+        here.blocks, [block.basis for block in fitted], 3, dtype=torch.float64)
+    for store in (whole, rotated):
+        sweep(here.model, queries, here.blocks, [store])
+    for block, curved, V, coordinates in zip(here.blocks, fitted, whole.take(), rotated.take(), strict=True):
+        matrix = homogeneous(V, block.outputs, block.inputs, block.bias)
+        torch.testing.assert_close(coordinates, curved.rotated(matrix).flatten(1), rtol=1e-8, atol=1e-14)
+        expected = flattened(curved.solve(matrix, 0.01), block.bias)
+        curved.solve_each(V, block.bias, 0.01)
+        curved.solve_rotated(coordinates, block.bias, 0.01)
+        torch.testing.assert_close(V, expected, rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(coordinates, expected, rtol=1e-8, atol=1e-12)
 
 
 def test_draws_are_rows_with_other_labels() -> None:
