@@ -131,7 +131,7 @@ def test_eigenvalues(subject: tuple[nn.Module, list[Block], Examples, Probe], me
 def test_products_with_the_vectors(subject: tuple[nn.Module, list[Block], Examples, Probe], rank: int) -> None:
     model, blocks, data, seen = subject
     work = workload(model, blocks, data, f"ekfac(rank={rank})")
-    found = counted(model, data, blocks, [ProductSink(blocks, stand_in_vectors(work, QUERIES), len(data), at_once=1)])
+    found = counted(model, data, blocks, [ProductSink(blocks, stand_in_vectors(work, QUERIES), len(data))])
     assert found == pytest.approx(ours(data, seen.sweep_macs, lambda s: flops.product_macs(
         blocks, QUERIES, rank, s)), rel=WITHIN)
 

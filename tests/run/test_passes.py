@@ -17,12 +17,11 @@ from whence.sweep.sweep import Layout
 
 LAYOUT = Layout(batch_size=3)  # 24 rows: 8 batches a pass
 
-# Scores with a state written after every batch (or two, see below); in the pass that is named it stops after the third.
+# Scores with a state written after every batch; in the pass that is named it stops after the third.
 DRIVER = """
 import sys, time, torch
 torch.set_num_threads(1)
 import whence.curvature.fit as fit, whence.curvature.products as products, whence.run.self_influence as own
-import whence.sweep.products as sink
 from whence.run.run import Run
 from whence.sweep.resume import Keeper
 from whence.sweep.sweep import Layout
@@ -37,7 +36,6 @@ class Eager(Keeper):
             print("in the middle", flush=True)
             time.sleep(600)
 
-sink.ROWS = 6
 fit.Keeper = Eager
 products.Keeper = type("OfProducts", (Eager,), {"name": "products"})
 own.Keeper = type("OfSelf", (Eager,), {"name": "self"})
@@ -45,12 +43,6 @@ run = Run.load(sys.argv[1], layout=Layout(batch_size=3))
 run.score(sys.argv[2], sys.argv[3])
 run.self_influence(sys.argv[3])
 """
-
-
-@pytest.fixture(autouse=True)
-def two_batches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products are taken of two batches at a time, so after the third the state is that of the second."""
-    monkeypatch.setattr("whence.sweep.products.ROWS", 6)
 
 
 @pytest.fixture
@@ -68,10 +60,10 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 # The pass that is killed, and how many batches are left: 5 of its own, 8 of each pass after it, and two of the 6
 # queries.
-CASES = [("lora", "pass-covariances", "ekfac(rows=-1)", 5 + 8 + 8 + 2), ("lora", "products", "gradient-dot", 6 + 2),
+CASES = [("lora", "pass-covariances", "ekfac(rows=-1)", 5 + 8 + 8 + 2), ("lora", "products", "gradient-dot", 5 + 2),
          ("lora", "pass-covariances", "eshampoo(rows=-1, parts=2)", 5 + 8 + 8 + 2),
          ("full", "pass-covariances", "ekfac(rows=-1)", 5 + 8 + 8 + 2),
-         ("full", "pass-eigenvalues", "ekfac(rows=-1)", 5 + 8 + 2), ("full", "products", "ekfac(rows=-1)", 6 + 2),
+         ("full", "pass-eigenvalues", "ekfac(rows=-1)", 5 + 8 + 2), ("full", "products", "ekfac(rows=-1)", 5 + 2),
          ("full", "self", "kfac(rows=-1)", 5)]
 
 

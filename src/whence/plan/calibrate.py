@@ -180,7 +180,7 @@ class Calibration:
             return [EigenvalueSink(blocks, stand_in_bases(work, curvature, self._moments), work.device, work.dtype)]
 
         def products(count: int) -> Sequence[GradientSink]:
-            return [ProductSink(blocks, stand_in_vectors(work, self._vectors(resident)), count, at_once=1)]
+            return [ProductSink(blocks, stand_in_vectors(work, self._vectors(resident)), count)]
 
         def gradients(count: int) -> Sequence[GradientSink]:
             if curvature is not None:

@@ -15,7 +15,6 @@ from whence.plan.flops import area, parts_of
 from whence.plan.probe import Probe
 from whence.plan.workload import BatchShape, Count, Workload
 from whence.sweep.head import CHUNK_BYTES as HEAD_BYTES
-from whence.sweep.products import HOLD_BYTES, ROWS
 from whence.sweep.workspace import CHUNK_BYTES
 
 HEAD_COPIES = 5  # a chunk of logits: itself, its softmax, the gradients of both, what the measurement keeps
@@ -108,12 +107,6 @@ class Sizes:
     def gradients_at_once(self) -> int:
         """Whole gradients of as many rows as fit a chunk, one at least."""
         return max(self.chunk, self.item * max(out * wide for out, wide in _sizes(self.work.blocks)))
-
-    def waiting(self) -> int:
-        """a and d of a batch that waits for the next one, where they are few enough (`sweep.products`)."""
-        held = self.shape.tokens * self.item * sum(block.inputs + block.outputs for block in self.work.blocks)
-        limit = HOLD_BYTES.get(self.work.device.type, HOLD_BYTES["cuda"])
-        return held if self.shape.rows < ROWS and 2 * held <= limit else 0
 
     def products(self, queries: int) -> int:
         """Of every block with every row, as they are summed up and once more where their columns are put in order."""

@@ -158,8 +158,8 @@ def _solver(work: Workload, probe: Probe, choice: Choice) -> Iterator[Draft]:
                     held + factors + low + 3 * 8 * sizes.largest(1) // sizes.item)
     yield swept(PRODUCTS, work.train, layout,
                 lambda s: probe.sweep_macs(s) + flops.product_macs(blocks, resident, work.rank, s),
-                sizes.collected() + sizes.solved(resident)
-                + max(act + sizes.waiting() + sizes.chunk + sizes.products(resident), sizes.scores()),
+                sizes.collected() + sizes.solved(resident) + max(act + sizes.chunk + sizes.products(resident),
+                                                                 sizes.scores()),
                 disk.products_bytes(len(blocks), queries, rows) + disk.measured_bytes(queries)
                 + disk.scores_bytes(queries, rows) + work.queries.stored, passes)
 
