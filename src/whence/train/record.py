@@ -73,7 +73,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What the last bits of a run depend on besides its inputs: device, threads, versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {"device": device.type, "name": name or platform.machine(), "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}}
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES},
+                         "torch": torch.__version__}}  # with its build, which the package does not always tell
 
 
 def check_same(stored: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:
