@@ -119,11 +119,11 @@ class Watched(dict[str, Any]):
 
 
 def test_memory_does_not_grow_with_the_corpus(run: Run, queries: Examples) -> None:
-    """At every 40th row of 960: how many rows, tensor bytes and traced bytes are alive."""
+    """At every 40th row of 640: how many rows, tensor bytes and traced bytes are alive."""
     shard, alive, seen = 40, weakref.WeakSet[Watched](), []
 
     def rows() -> Iterator[Watched]:
-        for i, row in enumerate(corpus(960)):
+        for i, row in enumerate(corpus(640)):
             made = Watched(row)
             alive.add(made)
             if i % shard == 0:
@@ -138,7 +138,7 @@ def test_memory_does_not_grow_with_the_corpus(run: Run, queries: Examples) -> No
         found = run.search(rows(), queries, METHOD, top=5, shard_rows=shard)
     finally:
         tracemalloc.stop()
-    assert found.counts["scored"] == 960 and len(seen) == 24
+    assert found.counts["scored"] == 640 and len(seen) == 16
     assert max(count for count, _, _ in seen) <= shard + 1  # the part before, and the row being made
     tensors = [size for _, size, _ in seen[1:]]  # from the first part on the vectors are there
     vectors = 6 * sum(block.parameters for block in run.subject.blocks) * 4
@@ -148,7 +148,7 @@ def test_memory_does_not_grow_with_the_corpus(run: Run, queries: Examples) -> No
     traced = [size for _, _, size in seen]
     # Had each part left its rows' tokens alone (9 bytes each) behind, the growth would be above this. A median: what
     # is made once and kept, on a slow machine at any time, is no growth.
-    tokens = 9 * int(run.encode(corpus(960)).lengths.sum())
+    tokens = 9 * int(run.encode(corpus(640)).lengths.sum())
     assert float(np.median(np.diff(traced[4:]))) * len(traced) < tokens / 4
 
 
