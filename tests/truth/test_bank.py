@@ -145,9 +145,7 @@ class Dies:
         if not Path(self.marker).exists():
             Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        worker = bank_file._worker
-        assert worker is not None
-        worker.make(subset)
+        bank_file._own_worker().make(subset)
 
 
 class AlwaysDies:
@@ -155,6 +153,15 @@ class AlwaysDies:
 
     def __call__(self, subset: Subset) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_wrong_with_the_base_is_said(made: tuple[Bank, Examples], tmp_path: Path) -> None:
+    bank, queries = made
+    gone = Bank(bank.folder, tmp_path / "gone", load_model(bank.base).base_hash, bank.train, bank.recipe)
+    with pytest.raises(WhenceError, match="gone"):
+        gone.outcomes(random_subsets(24, 2), queries, workers=2)
+    with pytest.raises(WhenceError, match="measurement 'mine': workers know log_prob and log_odds alone"):
+        bank.outcomes(random_subsets(24, 2), queries, type("Mine", (LogOdds,), {"name": "mine"})())
 
 
 def test_workers_that_only_die_are_an_error(made: tuple[Bank, Examples], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,12 @@ class Bank:
             device: of the models; default the best there is.
 
         Raises:
-            WhenceError: a subset of another number of rows; a loss that is not finite; workers that die without
-                having made anything.
+            WhenceError: a subset of another number of rows; a measurement of one's own; a loss that is not finite;
+                a base that cannot be loaded; workers that die without having made anything.
         """
         measurement = measurement or LogProb()
+        if type(measurement) is not MEASUREMENTS.get(measurement.name):
+            raise WhenceError(f"measurement {measurement.name!r}: workers know {' and '.join(MEASUREMENTS)} alone")
         for subset in subsets:
             if len(subset.kept) != len(self.train):
                 raise WhenceError(f"subset {subset.name!r}: is of {len(subset.kept)} rows, and the bank of "
@@ -227,19 +230,25 @@ class _Worker:
         _write(self.place / f"{subset.key}.npz", values=outcome.values, wrong_tokens=outcome.wrong_tokens)
 
 
-_worker: _Worker | None = None  # of this process, where it is one of a pool
+_job: Job | None = None  # of this process, where it is one of a pool
 
 
 def _start(job: Job) -> None:
-    global _worker
+    global _job
     torch.set_num_threads(job.threads)
     os.environ["WHENCE_PROGRESS"] = "0"
-    _worker = _Worker(job)
+    _job = job
+
+
+@cache
+def _own_worker() -> _Worker:
+    """Made with the first member, so that what is wrong with the base is that member's error and not a dead pool."""
+    assert _job is not None
+    return _Worker(_job)
 
 
 def _work(subset: Subset) -> None:
-    assert _worker is not None
-    _worker.make(subset)
+    _own_worker().make(subset)
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
