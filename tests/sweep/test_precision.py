@@ -13,7 +13,8 @@ from tests import tiny
 from whence.base.errors import WhenceError
 from whence.models.blocks import select_blocks
 from whence.sweep.gram import GradientStore
-from whence.sweep.precision import Precision, check_precision, rounded, square_differences, square_norms, widened
+from whence.sweep.norms import square_norms
+from whence.sweep.precision import Precision, check_precision, rounded, square_differences, widened
 from whence.sweep.sweep import Layout, sweep
 
 BF16 = Layout(dtype="bf16")

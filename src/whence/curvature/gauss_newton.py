@@ -43,6 +43,7 @@ from whence.data.batch import PaddingSide, collate, plan_batches
 from whence.data.examples import Examples
 from whence.models.blocks import Block
 from whence.sweep.capture import frozen
+from whence.sweep.head import counted_logits
 
 TOGETHER = 8  # vectors taken at once, at most
 
@@ -104,12 +105,7 @@ class GaussNewton:
         device = next(model.parameters()).device
 
         def logits(rows: np.ndarray) -> Tensor:
-            batch = collate(examples, rows, pad_id, side).to(device)
-            with _predictions(model, batch.flat):
-                output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask,
-                               position_ids=batch.position_ids)
-            z = output.logits.flatten(0, 1)
-            return z if len(z) == len(batch.flat) else z[batch.flat]
+            return counted_logits(model, collate(examples, rows, pad_id, side).to(device))
 
         def plan(rows: np.ndarray, positions: int) -> Sequence[np.ndarray]:
             return [rows[some] for some in plan_batches(examples.select(rows), positions)]
@@ -246,21 +242,6 @@ def _recorded(model: nn.Module, blocks: Sequence[Block]) -> Iterator[tuple[list[
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _predictions(model: nn.Module, flat: Tensor) -> Iterator[None]:
-    """While open, the output head sees the hidden states at `flat` only, so that logits are [1, n, V]."""
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    if head is None:
-        yield
-        return
-    handle = head.register_forward_pre_hook(
-        lambda _, args: (args[0].reshape(-1, args[0].shape[-1])[flat][None], *args[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

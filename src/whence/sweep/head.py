@@ -94,6 +94,20 @@ class Head:
         return values, wrong
 
 
+def counted_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits [n, V] at the counted positions of a batch, in one graph: for passes that need them all at once."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    handle = None if head is None else head.register_forward_pre_hook(
+        lambda _, args: (args[0].reshape(-1, args[0].shape[-1])[batch.flat][None], *args[1:]))
+    try:
+        output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids)
+    finally:
+        if handle is not None:
+            handle.remove()
+    logits: Tensor = output.logits.flatten(0, 1)
+    return logits if len(logits) == len(batch.flat) else logits[batch.flat]
+
+
 @contextmanager
 def _taken(head: nn.Module, flat: Tensor) -> Iterator[list[Tensor]]:
     """While open, the head's input at `flat` [n, D] lands in the list, and the head itself sees the first of them."""

@@ -29,6 +29,7 @@ from whence.data.examples import Examples
 from whence.measure.measurement import LogProb, Measurement
 from whence.models.blocks import Block
 from whence.sweep.capture import Captured
+from whence.sweep.norms import square_norms
 from whence.sweep.sweep import Layout, sweep
 from whence.sweep.workspace import wide
 
@@ -139,11 +140,6 @@ class _Against:
     def finish(self, order: np.ndarray) -> None:
         back = np.argsort(order)
         self.errors, self.norms = ([part[back] for part in parts] for parts in (self.errors, self.norms))
-
-
-def square_norms(a: Float[Tensor, "B T in"], d: Float[Tensor, "B T out"], bias: bool) -> Float[Tensor, " B"]:
-    """`|sum_t d_t a~_t^T|^2` of each row."""
-    return ((a @ a.mT + float(bias)) * (d @ d.mT)).sum(dim=(1, 2))
 
 
 def square_differences(a: Float[Tensor, "B T in"], d: Float[Tensor, "B T out"], b: Float[Tensor, "B T in"],
