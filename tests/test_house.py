@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "whence"
 ROOMS = ("base", "scores", "data", "models", "measure", "train", "sweep", "curvature", "methods", "views", "plan",
-         "tasks", "truth", "report", "run", "study", "cli")  # from the ground up; a room may use those before it
+         "tasks", "truth", "trust", "report", "run", "study", "cli")  # from the ground up; each may use those before it
 NARROW = {"tasks": {"base", "scores", "data"}, "report": {"base", "scores", "data", "tasks"}}  # they know no model
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
-from problems import Loss, Split
+from problems import Split
 from response import damped_inverse
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from whence.data.examples import Examples
 from whence.models.blocks import Block, list_blocks
 from whence.sweep.capture import Captured, captured
 from whence.sweep.sweep import GradientSink
+from whence.truth.output_loss import OutputLoss as Loss
 
 TOLERANCE = 1e-4  # of conjugate gradients
 

@@ -26,10 +26,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from problems import Loss, Split
+from problems import Split
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.utils import parameters_to_vector
+
+from whence.truth.output_loss import OutputLoss as Loss
 
 TOGETHER = 16  # points whose activations are held at once
 ROUNDING = 1e-14  # of a gradient

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.synthetic import content
+from tests.report.synthetic import HEADLINE, content
 from whence.base.errors import WhenceError
 from whence.report import MAX_BYTES, to_html, write_report
 from whence.report.page import HERE, SCRIPTS
@@ -129,3 +129,22 @@ def test_units_signs_and_notes_are_said() -> None:
 def test_the_smallest_report_is_whole() -> None:
     data = json.loads(Elements(to_html(content(1, 1))).data)
     assert (data["hits"], len(data["queries"]), list(data["train"])) == (1, 1, ["0"])
+
+
+CARD = {"method": HEADLINE, "level": "free", "verdict": {"answer": "don't believe", "because": ["nudge test"]},
+        "queries": [{"id": f"query-{q}", "answer": "doubt", "because": ["hubs"]} for q in range(5)],
+        "dials": [{"name": "hubs", "level": "free", "role": "cause", "reading": "bad", "says": "row 'x' <b> holds 90%",
+                   "expected": "at most 30%", "value": 0.9},
+                  {"name": "like BM25", "level": "free", "role": "note", "reading": "unknown", "says": "it is like it",
+                   "expected": "", "value": 0.5}], "facts": {}}
+
+
+def test_a_card_stands_on_the_page_and_only_there_where_it_is() -> None:
+    page = to_html(content(card=CARD))
+    assert 'id="card"' in page and "Don&#39;t believe" in page and "row &#39;x&#39; &lt;b&gt; holds 90%" in page
+    assert "believe 0, doubt 5, don't believe 0" in page.replace("&#39;", "'") and ">fact</td>" in page
+    assert "Should you believe it?" not in to_html(content())
+    with pytest.raises(WhenceError, match="expected one of the headline"):
+        content(card=CARD | {"method": "bm25"})
+    with pytest.raises(WhenceError, match="for 4 queries"):
+        content(n_queries=5, card=CARD | {"queries": CARD["queries"][:4]})

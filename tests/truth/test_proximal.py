@@ -10,7 +10,7 @@ from tests import tiny
 from whence.base.errors import WhenceError
 from whence.curvature.conjugate_gradient import conjugate_gradient
 from whence.curvature.gauss_newton import GaussNewton
-from whence.models.blocks import list_blocks
+from whence.models.blocks import select_blocks
 from whence.sweep.sweep import Layout, sweep
 from whence.truth.proximal import Nudge, Proximal, tuned_weights
 
@@ -20,7 +20,7 @@ LAYOUT = Layout(batch_size=3)
 
 def block_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Weights and biases of the linear blocks alone."""
-    names = {f"{block.name}.{part}" for block in list_blocks(model) for part in ("weight", "bias")}
+    names = {f"{block.name}.{part}" for block in select_blocks(model) for part in ("weight", "bias")}
     return {name: p for name, p in model.named_parameters() if name in names}
 
 
@@ -51,7 +51,7 @@ def test_the_start_of_an_objective_is_stationary_but_for_the_push() -> None:
 def test_a_small_nudge_responds_as_exact_gauss_newton_says(make: object, left: float, atol: float) -> None:
     """First order: (1/N) v^T (G + lambda)^-1 g, over the same weights and rows. (LLaMA's norms are in float32.)"""
     model = make()  # type: ignore[operator]
-    blocks = list_blocks(model)
+    blocks = select_blocks(model)
     lam, copies = 0.05, 1e-4
     problem = Proximal(model, TRAIN, range(8), lam, weights=block_weights(model), layout=LAYOUT)
     response = problem.respond(Nudge.of("a little", [3], copies), steps=150, tolerance=1e-7)

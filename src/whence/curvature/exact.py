@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whence.base.errors import WhenceError
 from whence.curvature.arnoldi import arnoldi
-from whence.curvature.blockwise import Blockwise
+from whence.curvature.blockwise import Blockwise, Product
 from whence.curvature.conjugate_gradient import conjugate_gradient
 from whence.curvature.damping import Damping
 from whence.curvature.fit import Situation, sample_rows
@@ -68,14 +68,8 @@ class ConjugateGradients:
     def solve(self, gradients: Sequence[Float[Tensor, "Q _"]], situation: Situation) -> Solution:
         """x, with the true relative residual of each query."""
         product, lambdas, ekfac, facts = self.exact.prepare(situation)
-        fitted = situation.fit(ekfac.curvature)
-
-        def precondition(r: Blockwise) -> Blockwise:
-            return [flattened(curved.solve(homogeneous(part, block.outputs, block.inputs, block.bias), lam), block.bias)
-                    for block, curved, lam, part in zip(situation.blocks, fitted.blocks, lambdas, r, strict=True)]
-
         found = conjugate_gradient(product.product, gradients, lambdas, tolerance=self.tolerance,
-                                   iterations=self.iterations, preconditioner=precondition)
+                                   iterations=self.iterations, preconditioner=damped_inverse(situation, ekfac))
         return _solution(found.x, situation, {**facts, "residual": _quantiles(found.residual),
                                               "iterations": int(found.iterations.max()),
                                               "converged": int(found.converged.sum())})
@@ -117,6 +111,18 @@ class ArnoldiSubspace:
         return _solution(found.x, situation, {**facts, "residual": _quantiles(found.residual),
                                               "captured": _quantiles(found.captured), "iterations": found.iterations,
                                               "largest_eigenvalue": float(found.eigenvalues[0])})
+
+
+def damped_inverse(situation: Situation, kronecker: Kronecker) -> Product:
+    """`r -> (C + Lambda)^-1 r` of a Kronecker curvature, which leaves r as it was: a preconditioner."""
+    fitted = situation.fit(kronecker.curvature)
+    lambdas = kronecker.lambdas(fitted)
+
+    def apply(r: Blockwise) -> Blockwise:
+        return [flattened(curved.solve(homogeneous(part, block.outputs, block.inputs, block.bias), lam), block.bias)
+                for block, curved, lam, part in zip(situation.blocks, fitted.blocks, lambdas, r, strict=True)]
+
+    return apply
 
 
 def _solution(x: Sequence[Tensor], situation: Situation, facts: dict[str, Any]) -> Solution:

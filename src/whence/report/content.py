@@ -42,6 +42,7 @@ class ReportContent:
         behaviours: for each query, facts about what the model does with it: `log_prob_nats`, `greedy` (its
             own answer), `greedy_matches`, and whatever else was measured; or None.
         notes: warnings that must be seen.
+        card: the trust card of the headline's scores as `whence.trust.card.Card.to_json` writes it, or None.
 
     Raises `WhenceError` where the parts do not fit together, naming the part.
     """
@@ -59,6 +60,7 @@ class ReportContent:
     block_scores: BlockScores | None = None
     behaviours: Sequence[Mapping[str, Any]] | None = None
     notes: Sequence[str] = ()
+    card: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.queries), len(self.train))
@@ -83,6 +85,9 @@ class ReportContent:
                               f"{shape[0]}; measure these scores again")
         if self.behaviours is not None and len(self.behaviours) != shape[0]:
             raise WhenceError(f"report: behaviours of {len(self.behaviours)} queries; expected {shape[0]}")
+        if self.card is not None and (self.card["method"], len(self.card["queries"])) != (self.headline, shape[0]):
+            raise WhenceError(f"report: a card of {self.card['method']!r} for {len(self.card['queries'])} queries; "
+                              f"expected one of the headline {self.headline!r} for {shape[0]}")
         if (self.block_scores is None) != (not self.blocks):
             given = "no" if self.block_scores is None else "a"
             raise WhenceError(f"report: {len(self.blocks)} block names and {given} block_scores; "

@@ -16,6 +16,7 @@ from rich.text import Text
 from whence.data.examples import Examples
 from whence.run.hit_tokens import HitTokens
 from whence.scores.matrix import Scores
+from whence.trust.card import Card
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ class Hits:
     value: float
     greedy_matches: bool
     what: str
-    _write: Callable[[str | Path], Path]
+    _write: Callable[[str | Path, Card], Path]
     _tokens: Callable[[Sequence[int]], list[HitTokens]]
+    _verify: Callable[[], Card]
+
+    @cached_property
+    def card(self) -> Card:
+        """The trust card of this answer, its free dials (`Run.verify` has the others); a few passes, made once."""
+        return self._verify()
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -96,8 +103,8 @@ class Hits:
         return self._tokens([hit.row for hit in hits]) if hits else []
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the report of this query as one HTML file; returns its path."""
-        return self._write(path)
+        """Write the report of this query, with its trust card, as one HTML file; returns its path."""
+        return self._write(path, self.card)
 
     def to_json(self, count: int = 10, tokens: int = 0) -> dict[str, Any]:
         """Plain values: the query, what was measured, `count` proponents and opponents.

@@ -14,13 +14,14 @@ from whence.report.family import families
 from whence.report.page import write_report
 from whence.report.wording import base_name, show_number
 from whence.run.scored import Scored
+from whence.trust.card import Card
 
 FAR_BEYOND = 10
 
 
 def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *, title: str,
                   headline: str | None = None, answers: Sequence[str] | None = None,
-                  notes: Sequence[str] = ()) -> Path:
+                  notes: Sequence[str] = (), card: Card | None = None) -> Path:
     """Write the report of all queries under all methods.
 
     Args:
@@ -28,6 +29,7 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
             no baseline.
         answers: what the model itself says to each query, greedily.
         notes: warnings that must be seen; those of the metric table stand beside it.
+        card: the trust card of the headline's scores.
     """
     labels = list(scored.scores)
     baselines = tuple(label for label in labels if base_name(label) in BASELINES)
@@ -45,7 +47,8 @@ def scored_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, *,
         title=title, facts=facts, train=scored.train, queries=scored.queries, scores=scored.scores, headline=headline,
         baselines=baselines, metrics=table, default_damping=damping,
         blocks=scored.blocks if shares else (), block_scores=shares,
-        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)))
+        behaviours=behaviours, notes=(*notes, *_beyond_linear(scored, headline)),
+        card=card.to_json() if card else None)
     return write_report(content, path)
 
 
@@ -70,6 +73,6 @@ def _beyond_linear(scored: Scored, headline: str) -> list[str]:
             "read the order, not the size."]
 
 
-def hits_report(scored: Scored, facts: Mapping[str, Any], path: str | Path) -> Path:
-    """Write the report of one traced answer."""
-    return scored_report(scored, facts, path, title="The training examples behind an answer")
+def hits_report(scored: Scored, facts: Mapping[str, Any], path: str | Path, card: Card) -> Path:
+    """Write the report of one traced answer with its trust card."""
+    return scored_report(scored, facts, path, title="The training examples behind an answer", card=card)

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from whence.base.errors import WhenceError
-from whence.base.files import read_json, write_json
+from whence.base.files import write_json
 from whence.base.hashing import hash_json, hash_tensors
 from whence.curvature.fit import Situation
 from whence.curvature.store import MemoryStore
@@ -29,7 +29,7 @@ from whence.data.tokenizer import tokenizer_hash
 from whence.measure.measurement import LogProb, Measurement
 from whence.methods.catalogue import DEFAULT, hidden_keys, parse_calls
 from whence.methods.evidence import Evidence
-from whence.methods.registry import MethodCall
+from whence.methods.registry import MethodCall, parse
 from whence.models.adapter import adapter_disabled
 from whence.models.blocks import select_blocks
 from whence.models.load import load_model
@@ -37,21 +37,25 @@ from whence.run.collect import check_representations, collect
 from whence.run.factors import Arrays, Factors
 from whence.run.hit_tokens import TokenView
 from whence.run.hits import Hits
+from whence.run.load import same, stored_run
 from whence.run.probe import Probed, read_suite, score_probes
 from whence.run.report import hits_report
 from whence.run.scored import Scored
 from whence.run.search import Search
 from whence.run.self_influence import self_influence
 from whence.run.solved import solver_of
-from whence.run.stored import slug, with_earlier
+from whence.run.stored import place_of, slug, with_earlier
 from whence.run.stream import SHARD_ROWS, Stream, search
 from whence.run.subject import Subject
 from whence.run.truth import bank_of
+from whence.run.verify import TRIVIAL, Verification
 from whence.scores.matrix import Scores
 from whence.sweep.precision import Precision
 from whence.sweep.sweep import Layout
-from whence.train.record import peak_memory, read_record
+from whence.train.record import peak_memory
 from whence.train.training import check_fit
+from whence.trust.card import Card
+from whence.trust.dial import Level
 from whence.truth.bank import Bank
 from whence.views.probes import ProbeSuite
 
@@ -110,31 +114,7 @@ class Run:
             WhenceError: no run, an unfinished one, or a base model, trained weights, tokenizer or training data
                 that are not those the run was made with (told by content hash).
         """
-        folder = Path(folder)
-        record = read_record(folder)
-        if record["status"] != "trained":
-            raise WhenceError(f"{folder}: the fine-tune is not finished (status {record['status']!r}); give the same "
-                              "`whence train` command again and it goes on where it stopped")
-        base, hashes = str(base or record["config"]["model"]), record["hashes"]
-        dtype = getattr(torch, record["config"]["dtype"].removeprefix("torch."))  # the base may be stored in another
-        if (folder / "adapter").exists():
-            loaded = load_model(base, adapter=folder / "adapter", dtype=dtype, device=device)
-            _same(folder, "base model", hashes["base"], loaded.base_hash)
-        else:
-            loaded = load_model(folder / "model", dtype=dtype, device=device)
-        _same(folder, "fine-tuned model", hashes["weights"], loaded.adapter_hash or loaded.base_hash)
-        train = cls.stored_train(folder)
-        _same(folder, "training data (train.parquet)", hashes["data"], train.content_hash)
-        _same(folder, "tokenizer", hashes["tokenizer"], tokenizer_hash(loaded.tokenizer))
-        data = record["config"]["data"]
-        encoding = {name: data[name] for name in ("template", "max_length", "eos", "chat") if name in data}
-        return cls(loaded.model, loaded.tokenizer, train, folder=folder, encoding=encoding, base=base, record=record,
-                   **options)
-
-    @staticmethod
-    def stored_train(folder: str | Path) -> Examples:
-        """The training examples of the run in `folder`, without its model."""
-        return Examples.read_parquet(Path(folder) / "train.parquet")
+        return cls(**stored_run(Path(folder), base, device), folder=folder, **options)
 
     def encode(self, source: object, columns: Mapping[str, str] | None = None) -> Examples:
         """Rows to examples, the way the training rows were encoded."""
@@ -162,7 +142,7 @@ class Run:
         if not calls:
             raise WhenceError("no method to score with; name some, or all")
         examples = queries if isinstance(queries, Examples) else self.encode(queries, columns)
-        place = self._place(name, examples)
+        place = place_of(self.folder, name, examples) if self.folder else None
         start = time.perf_counter()
         evidence, measured = self._evidence(examples, calls)
         self.timings["sweep_seconds"] = time.perf_counter() - start
@@ -181,6 +161,13 @@ class Run:
             write_json(place / "about.json", {**identity, "methods": with_earlier(place, identity, list(scores)),
                                               "timings": self.timings, "peak_memory": peak_memory(self.device)})
         return Scored(self.train, examples, scores, evidence, measured, self._what, self._names)
+
+    def scored(self, queries: Examples, methods: Sequence[str]) -> Scored:
+        """The same without a place of their own under `scores/`; what they are made of is kept."""
+        calls = parse_calls(methods)
+        evidence, measured = self._evidence(queries, calls)
+        return Scored(self.train, queries, {str(call): call(evidence) for call in calls}, evidence, measured,
+                      self._what, self._names)
 
     def fit(self, method: str = DEFAULT) -> dict[str, Any]:
         """Fit the curvature a method stands on, and keep it: later scores start from it. Returns facts of the fit.
@@ -208,14 +195,14 @@ class Run:
             row = {"prompt": [{"role": "user", "content": prompt}],
                    "completion": [{"role": "assistant", "content": response}]}
         query = self.encode([row])
-        evidence, measured = self._evidence(query, parse_calls([method]))
         (call,) = parse_calls([method])
-        scores = call(evidence)
-        scored = Scored(self.train, query, {str(call): scores}, evidence, measured, self._what, self._names)
+        scored = self.scored(query, [str(call)])
+        scores, measured = scored[str(call)], scored.measured
         tokens = TokenView(self._situation(), query, str(call), self.subject.measurement, self.subject.memory,
                            self.tokenizer, lambda: self._identity(query))
         return Hits(query, self.train, scores, float(measured["values"][0]), bool(measured["wrong_tokens"][0] == 0),
-                    self._what, lambda path: hits_report(scored, self.facts(), path), tokens)
+                    self._what, lambda path, card: hits_report(scored, self.facts(), path, card), tokens,
+                    lambda: self.verify(query, method))
 
     def search(self, rows: object, queries: object, method: str = DEFAULT, *, top: int = 100, bottom: int = 0,
                shard_rows: int = SHARD_ROWS, out: str | Path | None = None, columns: Mapping[str, str] | None = None,
@@ -279,6 +266,30 @@ class Run:
         name, solver = solver_of(method, "self-influence")
         path = self._factors(None).pass_path(f"self-influence-{hash_json(name)}")
         return self_influence(self._situation(), name, solver, path)
+
+    def verify(self, queries: object, method: str | Scores = DEFAULT, level: Level = "free", *,
+               seconds: float | None = None, seed: int = 0, columns: Mapping[str, str] | None = None) -> Card:
+        """Should one believe the scores of a method for these queries? The trust card (`run/verify.py`).
+
+        Args:
+            method: or the scores themselves, of any tool: [queries, training rows], positive = proponent.
+            level: `free`, `cheap` (nudges, exact products) or `paid` (retraining); each with those before it.
+            seconds: for what is above `free`, about.
+            seed: of every sample.
+
+        Raises:
+            WhenceError: as `score`; scores of other queries or rows; `paid` of a run that whence did not train.
+        """
+        examples = self._queries(queries, columns)
+        call = None if isinstance(method, Scores) else parse(method)
+        scored = self.scored(examples, [*([str(call)] if call else []), *TRIVIAL])
+        scores = method if isinstance(method, Scores) else scored[str(call)]
+        if scores.values.shape != (len(examples), len(self.train)):
+            raise WhenceError(f"{scores.method}: scores of shape {list(scores.values.shape)}; expected "
+                              f"[{len(examples)} queries, {len(self.train)} training rows]")
+        return Verification(self._situation(), scored, scores, call, self.subject.measurement,
+                            lambda some: self.scored(some, [str(call)])[str(call)].values, self.bank,
+                            self.folder).card(level, seconds, seed)
 
     def bank(self) -> Bank:
         """The retrain bank of this run, in its folder: what happens to queries when rows are left out.
@@ -361,18 +372,6 @@ class Run:
                     for name, module in self.model.named_modules() if isinstance(module, LoraLayer)}
         return hash_json([self._hashed[1], scalings])
 
-    def _place(self, name: str, queries: Examples) -> Path | None:
-        """The folder for this set of queries, after a look that it holds no others."""
-        if self.folder is None:
-            return None
-        if not name or Path(name).name != name or name.startswith("."):
-            raise WhenceError(f"name {name!r}: expected the name of a folder, such as `queries` (--name)")
-        place = self.folder / "scores" / name
-        about = place / "queries.json"
-        if about.exists() and read_json(about)["content_hash"] != queries.content_hash:
-            raise WhenceError(f"{place}: holds the scores of other queries; choose another name (--name)")
-        return place
-
     @property
     def has_base(self) -> bool:
         """Whether the model before the fine-tune can be had."""
@@ -388,11 +387,6 @@ class Run:
             assert self._base is not None
             loaded = load_model(self._base, device=self.device, dtype=next(self.subject.model.parameters()).dtype)
             if self.record:
-                _same(Path(self._base), "base model", self.record["hashes"]["base"], loaded.base_hash)
+                same(Path(self._base), "base model", self.record["hashes"]["base"], loaded.base_hash)
             yield loaded.model
 
-
-def _same(where: Path, what: str, stored: str, met: str) -> None:
-    if stored != met:
-        raise WhenceError(f"{where}: the {what} is not the one this run was made with (content hash stored {stored}, "
-                          f"met {met}); restore it, or train again")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from whence.base.errors import WhenceError
 from whence.base.files import read_json
 from whence.data.examples import Examples
 from whence.scores.matrix import Scores
@@ -15,6 +16,21 @@ from whence.scores.matrix import Scores
 def slug(method: str) -> str:
     """A folder name for a method: `fisher(damping=0.1, scope=model)` to `fisher-damping=0.1-scope=model`."""
     return re.sub(r"[^\w.=]+", "-", method).strip("-")
+
+
+def place_of(folder: Path, name: str, queries: Examples) -> Path:
+    """The folder for a set of queries, after a look that it holds no others.
+
+    Raises:
+        WhenceError: `name` is no name of a folder, or holds the scores of other queries.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise WhenceError(f"name {name!r}: expected the name of a folder, such as `queries` (--name)")
+    place = folder / "scores" / name
+    about = place / "queries.json"
+    if about.exists() and read_json(about)["content_hash"] != queries.content_hash:
+        raise WhenceError(f"{place}: holds the scores of other queries; choose another name (--name)")
+    return place
 
 
 def with_earlier(place: Path, identity: Mapping[str, Any], methods: Sequence[str]) -> list[str]:

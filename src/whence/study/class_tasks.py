@@ -27,6 +27,7 @@ import psutil
 import torch
 
 from whence.base.files import read_json, write_json
+from whence.data.examples import Examples
 from whence.measure.greedy import greedy_answers
 from whence.methods.evidence import Evidence
 from whence.methods.registry import parse
@@ -123,7 +124,7 @@ def tables(out: Path, task: str, tune: str) -> MetricTable:
     for seed in SEEDS:
         folder = Cell(task, tune, seed).folder(out)
         queries, scores = read_scored(folder / "scores" / "queries")
-        train = Run.stored_train(folder)
+        train = Examples.read_parquet(Path(folder) / "train.parquet")
         scores["random"] = parse(f"random(seed={seed})")(Evidence(train, queries))  # a draw of its own for each seed
         of_seeds.append(metric_table(scores, [str(g) for g in train.groups], [str(g) for g in queries.groups]))
     return MetricTable.over_seeds(of_seeds)

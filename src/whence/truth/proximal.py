@@ -89,9 +89,33 @@ class Response:
 
 
 def tuned_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that a fine-tune trains: an adapter's, or all of a plain model; one with two names is there once."""
-    named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-    return {name: p for name, p in named.items() if "lora_" in name} if isinstance(model, PeftModel) else named
+    """The weights that a fine-tune trained: an adapter's; of a plain model those that require a gradient, or all.
+
+    One with two names (tied) is there once.
+    """
+    named: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    if isinstance(model, PeftModel):
+        return {name: p for name, p in named.items() if "lora_" in name}
+    return {name: p for name, p in named.items() if p.requires_grad} or named
+
+
+@contextmanager
+def kept(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """While open, `weights` alone require a gradient and may be changed; afterwards all is as it was, to the bit."""
+    start = {name: p.detach().clone() for name, p in weights.items()}
+    wanted = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        model.requires_grad_(False)
+        for p in weights.values():
+            p.requires_grad_(True)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, p in weights.items():
+                p.copy_(start[name])
+                p.grad = None
+        for p, required in wanted:
+            p.requires_grad_(required)
 
 
 class Proximal:
@@ -122,7 +146,7 @@ class Proximal:
         self._device = next(iter(self.weights.values())).device
 
     def respond(self, nudge: Nudge, steps: int = 20, tolerance: float = 1e-3) -> Response:
-        """Minimise one objective, until the gradient's largest entry is `tolerance` of what it was, or `steps` are over.
+        """Minimise one objective, until the gradient's largest entry is `tolerance` of its first, or `steps` are over.
 
         Raises:
             WhenceError: a row that is not there or is named twice; an objective that is not finite.

@@ -1,0 +1,1 @@
+"""Should you believe a score? Dials that measure it, and the card they make together."""

@@ -1,0 +1,74 @@
+"""`Run.verify`: the card of a run at every level."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.run.fixtures import QUERIES, CopyRun
+from whence.base.errors import WhenceError
+from whence.data.examples import Examples
+from whence.run.run import Run
+from whence.scores.matrix import Scores
+from whence.trust.card import Card
+
+FREE = ["rows", "batch invariance", "convergence", "curvature at work", "hubs", "self-retrieval", "like BM25",
+        "like RepSim"]
+
+
+def test_free_dials_never_believe(in_memory: Run, queries: Examples) -> None:
+    card = in_memory.verify(queries)
+    assert [dial.name for dial in card.dials] == FREE
+    assert card.verdict.answer != "believe" and card.queries == queries.ids
+    assert card["batch invariance"].value < 1e-3
+
+
+def test_a_card_is_kept_and_paid_dials_retrain(copy_run: CopyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    import whence.run.verify as module
+
+    monkeypatch.setattr(module, "default_workers", lambda threads, device: 1)
+    folder = copy_run("lora")
+    run = Run.load(folder)
+    card = run.verify(QUERIES[:3], "datainf", "paid", seconds=0.0)
+    names = [dial.name for dial in card.dials]
+    assert names == [*FREE, "solver error", "nudge test", "behaviour", "retraining", "behaviour"]
+    assert "over 8 retrained models" in card["retraining"].says
+    (kept,) = (folder / "trust").glob("*.json")
+    assert Card.from_json(json.loads(kept.read_text())).to_json() == card.to_json()
+    assert set(card.facts["seconds"]) == {"free", "cheap", "paid"}
+
+
+def test_cheap_dials_hold_the_solver_against_exact_products(in_memory: Run, queries: Examples) -> None:
+    card = in_memory.verify(queries, "ekfac", "cheap", seconds=0.0)
+    assert [dial.name for dial in card.dials][len(FREE):] == ["solver error", "curvature error", "nudge test",
+                                                              "behaviour"]
+    assert np.isfinite(card["solver error"].value) and card["solver error"].value < 1
+
+
+def test_scores_of_another_tool_are_judged_too(in_memory: Run, queries: Examples) -> None:
+    values = np.random.default_rng(0).normal(size=(len(queries), len(in_memory.train)))
+    card = in_memory.verify(queries, Scores(values, "theirs"))
+    assert card.method == "theirs" and "self-retrieval" not in [dial.name for dial in card.dials]
+    with pytest.raises(WhenceError, match=r"theirs: scores of shape \[2, 24\]; expected \[6 queries"):
+        in_memory.verify(queries, Scores(values[:2], "theirs"))
+
+
+def test_an_answer_brings_its_card(in_memory: Run) -> None:
+    hits = in_memory.trace(QUERIES[0]["prompt"], QUERIES[0]["completion"], "gradient-dot")
+    assert hits.card is hits.card
+    assert [dial.name for dial in hits.card.dials] == [name for name in FREE if name != "curvature at work"]
+
+
+def test_what_cannot_be_verified(in_memory: Run, queries: Examples) -> None:
+    with pytest.raises(WhenceError, match="level 'dear': expected free, cheap or paid"):
+        in_memory.verify(queries, level="dear")  # type: ignore[arg-type]
+    with pytest.raises(WhenceError, match="a retrain bank needs a run that whence trained"):
+        in_memory.verify(queries, level="paid")
+
+
+def test_lexical_scores_have_no_gradients_to_look_at(in_memory: Run, queries: Examples, tmp_path: Path) -> None:
+    names = [dial.name for dial in in_memory.verify(queries, "bm25").dials]
+    assert names == ["rows", "batch invariance", "hubs", "self-retrieval", "like RepSim"]
