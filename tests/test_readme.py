@@ -9,6 +9,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -101,6 +102,17 @@ def test_the_example_of_a_bank_runs(here: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "'ekfac': Estimate(" in out and "LeaveOut(pearson=" in out
     assert len(list((here / "whence-demo" / "run" / "truth" / "members").glob("*.npz"))) == 32 + 1 + 4
+
+
+def test_the_example_of_a_card_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks((ROOT / "docs" / "trust.md").read_text(), "python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "trust.md", "exec"), names)
+    assert names["card"].verdict.answer != "believe"  # free dials alone
+    assert f"{names['card'].verdict} {names['card'].answers}" in capsys.readouterr().out
+    table = (ROOT / "docs" / "trust.md").read_text().split("## Dials")[1]
+    for dial in names["card"].dials:
+        assert f"| {dial.name}" in table or dial.name in table, f"docs/trust.md has no line for {dial.name}"
 
 
 @pytest.mark.parametrize(("document", "command"), [

@@ -46,7 +46,7 @@ from whence.trust.dial import Reading
 
 VOCAB, WIDTH, ROWS, QUERIES, LENGTH = 24, 8, 160, 12, 8
 EXPECTED = {"sound": None, "few steps": "convergence", "idle": "curvature at work", "no behaviour": "behaviour",
-            "outlier": "hubs", "shuffled": "nudge test"}
+            "outlier": "outliers", "shuffled": "nudge test"}
 
 
 @dataclass(frozen=True)

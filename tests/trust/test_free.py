@@ -19,12 +19,13 @@ from whence.trust.free import (
     hubs,
     idle_curvature,
     loss_slope,
+    outliers,
     overlap,
     own_places,
     rows_used,
     self_retrieval,
 )
-from whence.trust.measure import batch_deviation, common_gradient
+from whence.trust.measure import batch_deviation, look_at_gradients
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(6, 40))
@@ -56,7 +57,15 @@ def test_common_gradient_is_the_share_of_the_mean() -> None:
     of = situation()
     g = torch.cat(tiny.gradients(of.model, TRAIN, [block.name for block in of.blocks]), dim=1)
     expected = g.mean(dim=0).square().sum() / g.square().sum(dim=1).mean()
-    assert common_gradient(of) == pytest.approx(float(expected), rel=1e-6)
+    seen, squares = look_at_gradients(of), g.square().sum(dim=1)
+    assert seen.common == pytest.approx(float(expected), rel=1e-6)
+    assert seen.row == int(squares.argmax())
+    assert seen.largest == pytest.approx(float(squares.max() / squares.sum()), rel=1e-6)
+
+
+def test_an_outlier_is_seen() -> None:
+    assert [outliers(x, "a", 1000).reading for x in (0.1, 0.4, 0.6)] == [Reading.GOOD, Reading.POOR, Reading.BAD]
+    assert outliers(0.3, "a", 12).reading is Reading.GOOD and "row 'a' holds 30%" in outliers(0.3, "a", 12).says
 
 
 def test_padding_changes_nothing_and_where_it_does_the_dial_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:

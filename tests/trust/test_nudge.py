@@ -118,11 +118,12 @@ def test_intervals_of_rank_correlations_cover() -> None:
 
 
 def test_behaviour_wants_the_answer_to_move_with_the_measurement() -> None:
-    moved = np.array([[1.0, 0.1, -2.0], [0.0, 0.2, 0.0]])
-    never, ever = np.zeros((2, 3), bool), np.zeros((2, 3), bool)
+    moved = np.array([[1.0, 0.1, -2.0, 1, 1, 1], [0.0, 0.2, 0.0, 0, 0, 0]])
+    never, ever = np.zeros((2, 6), bool), np.zeros((2, 6), bool)
     ever[0] = True
-    assert behaviour_dial(moved, never, "nats", "nudges").reading is Reading.POOR
+    assert behaviour_dial(moved, never, "nats", "nudges").reading is Reading.POOR  # 0 of 5: below .451
     found = behaviour_dial(moved, ever, "nats", "nudges")
     assert found.reading is Reading.GOOD
-    assert found.readings == (Reading.GOOD, Reading.UNKNOWN, Reading.GOOD)
+    assert found.readings == (Reading.GOOD, Reading.UNKNOWN, *[Reading.GOOD] * 4)
+    assert behaviour_dial(moved[:, :5], never[:, :5], "nats", "nudges").reading is Reading.UNKNOWN  # 0 of 4 says little
     assert behaviour_dial(moved * 0.1, never, "nats", "nudges").reading is Reading.UNKNOWN

@@ -39,12 +39,13 @@ from whence.trust.free import (
     hubs,
     idle_curvature,
     loss_slope,
+    outliers,
     overlap,
     own_places,
     rows_used,
     self_retrieval,
 )
-from whence.trust.measure import batch_deviation, common_gradient
+from whence.trust.measure import batch_deviation, look_at_gradients
 from whence.trust.nudge import behaviour_dial, nudge, nudge_dial, plan_nudges, plan_pushes
 from whence.trust.retrain import FEWEST, retrained_behaviour, retraining_dial
 from whence.trust.solve import curvature_dial, judge, no_vectors, solver_dial
@@ -129,7 +130,9 @@ class Verification:
         dials = [rows_used(train, self.scored.queries), batch_invariance(*batch_deviation(self.situation))]
         if self._of_gradients:
             log = read_log(self.folder) if self.folder and (self.folder / LOG_NAME).exists() else []
-            dials.append(convergence(common_gradient(self.situation), loss_slope(log), len(train)))
+            seen = look_at_gradients(self.situation)
+            dials.append(convergence(seen.common, loss_slope(log), len(train)))
+            dials.append(outliers(seen.largest, train.ids[seen.row], len(train)))
         name = self.call.method.name if self.call else ""
         if self._of_gradients and name != "gradient-dot":
             dials.append(idle_curvature(self._values, self.scored["gradient-dot"].values))

@@ -21,11 +21,15 @@ from whence.run.scored import Scored
 from whence.tasks.synthetic import make_task, write_task
 from whence.train.fine_tune import fine_tune
 from whence.train.recipe import Recipe
+from whence.trust.card import Card
+
+HEADLINE = "ekfac(damping=0.1)"
+VERIFY_SECONDS = 30.0  # for nudges and exact products
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the demo is; the defaults take about a minute on 2 cores."""
+    """How large the demo is; the defaults take about two minutes on 2 cores."""
 
     train_per_class: int = 40
     queries_per_class: int = 6
@@ -38,10 +42,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo leaves: a run directory, scores under every method, a report."""
+    """What the demo leaves: a run directory, scores under every method, a trust card, a report."""
 
     run: Run
     scored: Scored
+    card: Card
     report: Path
     seconds: dict[str, float]
 
@@ -55,7 +60,7 @@ def run_demo(out: str | Path, say: Callable[[str], object] = print, sizes: Sizes
         seconds[what] = time.perf_counter() - start
 
     start = time.perf_counter()
-    say("1/4  a small language model from scratch, pretrained on Python's documentation")
+    say("1/5  a small language model from scratch, pretrained on Python's documentation")
     base = out / "base"
     task = make_task("grammar", train_per_class=sizes.train_per_class, queries_per_class=sizes.queries_per_class,
                      seed=seed)
@@ -69,21 +74,27 @@ def run_demo(out: str | Path, say: Callable[[str], object] = print, sizes: Sizes
     timed("base_model", start)
 
     start = time.perf_counter()
-    say("2/4  fine-tune it with LoRA to name grammar rules")
+    say("2/5  fine-tune it with LoRA to name grammar rules")
     fine_tune(base, out / "data" / "train.jsonl", out / "run", sizes.recipe, say=lambda line: say(f"     {line}"))
     timed("fine_tune", start)
 
     start = time.perf_counter()
-    say("3/4  sweep once over the data, score every training example for every query with every method")
+    say("3/5  sweep once over the data, score every training example for every query with every method")
     run = Run.load(out / "run")
     scored = run.score(out / "data" / "queries.jsonl", "all")
     say(f"     the fine-tuned model gets {scored.accuracy:.0%} of {len(scored.queries)} unseen queries right")
     timed("sweep_and_score", start)
 
     start = time.perf_counter()
-    say("4/4  the report")
+    say(f"4/5  should you believe {HEADLINE}? Nudge some rows and look")
+    card = run.verify(scored.queries, HEADLINE, "cheap", seconds=VERIFY_SECONDS)
+    say(f"     {card.verdict}")
+    timed("verify", start)
+
+    start = time.perf_counter()
+    say("5/5  the report")
     answers = greedy_answers(run.subject.model, run.tokenizer, scored.queries)
-    report = scored_report(scored, run.facts(), out / "report.html", answers=answers,
+    report = scored_report(scored, run.facts(), out / "report.html", answers=answers, headline=HEADLINE, card=card,
                            title="whence demo: which examples taught the rule?")
     timed("report", start)
-    return Demo(run, scored, report, seconds)
+    return Demo(run, scored, card, report, seconds)

@@ -9,6 +9,7 @@ Shapes: Q queries, N training rows, b blocks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from whence.trust.dial import Dial, Reading, at_least, at_most
 CUT = (0.05, 0.5)  # share of cut rows: good up to, bad above
 INVARIANT = (1e-3, 1e-2)
 IDLE = (0.97, 0.99)  # rank correlation with gradient dot: good up to, bad above
+OUTLIER = (0.3, 0.5)  # one row's share of the square gradients of all
 HUB = (0.3, 0.5)  # one row's share of the squared scores of the median query
 FEWEST = 3  # queries that a hub is told from a good hit by
 PULL = (1.0, 3.0)  # square norm of the mean gradient, in what independent rows leave by chance
@@ -56,18 +58,31 @@ def convergence(common: float, slope: float, rows: int) -> Dial:
     Read from both, the worse one; a slope of NaN (no log) is left out.
 
     Args:
-        common: `trust.measure.common_gradient`, the pull over N.
+        common: the pull over N (`trust.measure.look_at_gradients`).
     """
     pull = rows * common
     falling = "" if np.isnan(slope) else f"; over the last tenth of the steps the loss fell by {slope:.1%}"
-    return Dial("convergence", "free", "cause", max(at_most(pull, *PULL), at_most(slope, *SLOPE)),
+    reading = max(at_most(pull, *PULL), at_most(slope, *SLOPE))
+    return Dial("convergence", "free", "cause", reading,
                 f"the rows' gradients do not cancel: their mean is {pull:.2g} x what chance leaves{falling}"
                 if pull > PULL[0] else
                 f"the rows' gradients cancel: their mean is {pull:.2g} x what chance leaves{falling}",
                 f"at most {PULL[0]:g} x, and a fall of at most {SLOPE[0]:.0%}", pull, unit="x chance")
 
 
-def loss_slope(log: Sequence[Mapping[str, float]]) -> float:
+def outliers(largest: float, row: str, rows: int) -> Dial:
+    """Does one row hold most of the gradient? Its square norm among those of all rows.
+
+    Scores of such a row are far beyond what a linear estimate can say, and it bends the curvature too. Limits are for
+    many rows; of n rows one holds 1/n at least.
+    """
+    limit = tuple(max(one, few / rows) for one, few in zip(OUTLIER, (4, 8), strict=True))
+    return Dial("outliers", "free", "cause", at_most(largest, *limit),
+                f"row {row!r} holds {largest:.0%} of the square gradients of all {rows} rows",
+                f"at most {limit[0]:.0%}", largest, unit="share")
+
+
+def loss_slope(log: Sequence[Mapping[str, Any]]) -> float:
     """The relative fall of the loss over the last tenth of the steps; NaN for fewer than 10 steps.
 
     Weighted by the tokens of each step, so that it is of the mean loss a token.

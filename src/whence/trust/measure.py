@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,16 +13,33 @@ from whence.sweep.sweep import sweep
 ROWS = 16  # that are looked at twice
 
 
-def common_gradient(situation: Situation) -> float:
-    """`|mean_i g_i|^2 / mean_i |g_i|^2` over the training rows and all blocks; NaN where every gradient is zero."""
+@dataclass(frozen=True)
+class Gradients:
+    """The training rows' gradients, over all blocks.
+
+    Attributes:
+        common: `|mean_i g_i|^2 / mean_i |g_i|^2`; NaN where every gradient is zero.
+        largest: the largest row's share of `sum_i |g_i|^2`.
+        row: which row that is.
+    """
+
+    common: float
+    largest: float
+    row: int
+
+
+def look_at_gradients(situation: Situation) -> Gradients:
+    """One pass over the training rows."""
     norms = NormSink(situation.blocks, len(situation.train), situation.device)
     total = SumSink(situation.blocks, situation.device, situation.dtype)
     sweep(situation.model, situation.train, situation.blocks, [norms, total], pad_id=situation.pad_id,
           layout=situation.layout, what="do the rows' gradients cancel?")
-    square = float(norms.squares.sum())
-    count = len(situation.train)
+    squares = norms.squares.sum(dim=0)
+    whole, count = float(squares.sum()), len(situation.train)
+    if whole == 0:
+        return Gradients(float("nan"), float("nan"), 0)
     mean = sum(float(part.double().square().sum()) for part in total.sums) / count**2
-    return mean / (square / count) if square > 0 else float("nan")
+    return Gradients(mean / (whole / count), float(squares.max()) / whole, int(squares.argmax()))
 
 
 def batch_deviation(situation: Situation) -> tuple[float, int]:

@@ -78,7 +78,8 @@ def five_gaps(responses: Responses, removed: Sequence[Sequence[int] | np.ndarray
     Args:
         responses: of the trained model.
         removed: the sets, none empty.
-        cold: trains from fresh weights without some rows; the same start for every set.
+        cold: trains from fresh weights without some rows (or `responses.share` of their weight); the same start for
+            every set.
         outputs: what distances are taken in, as a function of the weights.
         measure: of each query, as a function of the weights.
         practical: the inverse product of r5.

@@ -8,14 +8,15 @@ left of it, as the recipe says; a batch of which nothing is left makes no step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from whence.base.errors import WhenceError
@@ -26,6 +27,7 @@ from whence.train.adapter import prepare, trainable
 from whence.train.plan import plan_steps
 from whence.train.recipe import Recipe
 from whence.train.training import Training, training_mode
+from whence.truth.prefix import Prefix, first_trained, fits
 from whence.truth.subsets import Subset
 
 
@@ -58,6 +60,7 @@ class Trainer:
                  measurement: Measurement | None = None, layout: Layout | None = None) -> None:
         self.model, self.train, self.queries, self.recipe, self.pad_id = model, train, queries, recipe, pad_id
         self.measurement, self.layout = measurement or LogProb(), layout or Layout()
+        self._prefix: Prefix | tuple[()] | None = None  # (): looked at, and there is nothing to share
         self._base = {name: p.detach().clone() for name, p in model.named_parameters()} if recipe.tune == "full" else {}
 
     def run(self, subset: Subset) -> tuple[Outcome, dict[str, Tensor]]:
@@ -98,12 +101,21 @@ class Trainer:
     def _steps(self, model: PreTrainedModel | PeftModel, recipe: Recipe, subset: Subset) -> list[float]:
         training = Training(model, self.train, recipe, self.pad_id)
         losses: list[float] = []
-        with training_mode(model):
+        with training_mode(model), self._shared(model) as give:
             for step in plan_steps(len(self.train), recipe):
                 rows = step.rows[subset.kept[step.rows]]
                 if len(rows):
+                    give(rows)
                     losses.append(training.advance(replace(step, rows=rows))["loss"])
         return losses
+
+    def _shared(self, model: nn.Module) -> AbstractContextManager[Callable[[np.ndarray], object]]:
+        """The layers below the first adapter, run once for all members; where there are none, nothing."""
+        if self._prefix is None:
+            first = first_trained(model)
+            usable = first > 0 and fits(self.train, model)
+            self._prefix = Prefix(model, first, self.train, self.pad_id, self.recipe.dtype == "bf16") if usable else ()
+        return self._prefix.used() if isinstance(self._prefix, Prefix) else nullcontext(lambda rows: None)
 
     def _restore(self, model: PreTrainedModel | PeftModel) -> None:
         """The base as it was: adapters off, or its weights copied back."""

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whence.base.errors import WhenceError
 from whence.curvature.blockwise import Blockwise
@@ -105,8 +106,8 @@ class Problem:
         """`sum_i weights_i L_i + decay/2 |theta|^2`; J for weights of 1/N."""
         return (weights * self.losses(theta)).sum() + 0.5 * self.decay * theta.square().sum()
 
-    def without(self, removed: Sequence[int] | np.ndarray) -> Float[Tensor, " N"]:
-        """Weights 1/N, and 0 for the rows that are taken out.
+    def without(self, removed: Sequence[int] | np.ndarray, share: float = 1.0) -> Float[Tensor, " N"]:
+        """Weights 1/N, and (1 - share)/N for the rows that are taken out.
 
         Raises:
             WhenceError: a row that is not there, or all of them.
@@ -117,7 +118,7 @@ class Problem:
         if len(rows) == self.rows:
             raise WhenceError(f"all {self.rows} rows are taken out; expected one at least to stay")
         weights = torch.full((self.rows,), 1 / self.rows, dtype=torch.float64)
-        weights[torch.from_numpy(rows)] = 0
+        weights[torch.from_numpy(rows)] *= 1 - share
         return weights
 
     def _by_row(self, per_output: Float[Tensor, " n"]) -> Float[Tensor, " N"]:
@@ -134,6 +135,7 @@ class Responses:
         damping: lambda.
         tolerance: of a minimum: norm of the gradient, relative to that of one row's loss over N.
         iterations: of L-BFGS, at most.
+        share: of a row's weight that is taken out: 1 is all of it, little of it the first order.
     """
 
     problem: Problem
@@ -141,6 +143,7 @@ class Responses:
     damping: float
     tolerance: float = 1e-6
     iterations: int = 2000
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.damping > 0:
@@ -148,18 +151,18 @@ class Responses:
 
     def warm(self, removed: Sequence[int] | np.ndarray) -> Minimum:
         """r1."""
-        weights = self.problem.without(removed)
+        weights = self.problem.without(removed, self.share)
         return self.minimise(lambda theta: self.problem.objective(theta, weights), self.trained)
 
     def proximal(self, removed: Sequence[int] | np.ndarray) -> Minimum:
         """r2."""
-        weights = self.problem.without(removed)
+        weights = self.problem.without(removed, self.share)
         return self.minimise(lambda theta: self.problem.objective(theta, weights) + self._near(theta, self.damping),
                              self.trained)
 
     def bregman(self, removed: Sequence[int] | np.ndarray) -> Minimum:
         """r3."""
-        problem, out = self.problem, 1 / self.problem.rows - self.problem.without(removed)
+        problem, out = self.problem, 1 / self.problem.rows - self.problem.without(removed, self.share)
 
         def value(theta: Tensor) -> Tensor:
             z = problem.forward(theta)
@@ -175,7 +178,7 @@ class Responses:
 
     def removed_gradient(self, removed: Sequence[int] | np.ndarray) -> Float[Tensor, " P"]:
         """eps grad L_S at theta_s."""
-        out = 1 / self.problem.rows - self.problem.without(removed)
+        out = 1 / self.problem.rows - self.problem.without(removed, self.share)
         theta = self.trained.clone().requires_grad_()
         return torch.autograd.grad((out * self.problem.losses(theta)).sum(), theta)[0]
 
@@ -247,7 +250,8 @@ def logits(model: nn.Module, weights: Mapping[str, Tensor], batch: Batch) -> Flo
     """Logits at the counted positions under other weights."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask,
               "position_ids": batch.position_ids, "use_cache": False}
-    output = functional_call(model, dict(weights), (), inputs)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
+        output = functional_call(model, dict(weights), (), inputs)
     return output.logits.flatten(0, 1)[batch.flat]  # type: ignore[no-any-return]
 
 
