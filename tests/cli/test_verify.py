@@ -37,6 +37,15 @@ def test_scores_of_another_tool(shell: Shell, copy_run: CopyRun, tmp_path: Path)
     assert "expected floating point" in shell.refuses("verify", run, "--queries", rows, "--scores", path)
 
 
+def test_what_retraining_would_cost(shell: Shell, copy_run: CopyRun, tmp_path: Path) -> None:
+    run, rows = copy_run("lora"), write_rows(tmp_path / "q.jsonl", QUERIES[:3])
+    typed = shell("verify", run, "--queries", rows, "--dry-run")
+    assert typed.code == 0 and "retraining: " in typed.out and "± 0.2" in typed.out
+    value = json.loads(shell("verify", run, "--queries", rows, "--dry-run", "--json").out)
+    assert [size["members"] for size in value["sizes"]] == [8, 16, 32, 64, 128]
+    assert not (run / "trust").exists()
+
+
 def test_times() -> None:
     assert [seconds_of(text) for text in ("90", "90s", "10m", "1.5h")] == [90, 90, 600, 5400]
     for text in ("", "soon", "0m", "-5m", "10 d"):

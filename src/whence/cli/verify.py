@@ -20,6 +20,7 @@ from whence.run.report import scored_report
 from whence.run.run import Run
 from whence.scores.matrix import Scores
 from whence.sweep.sweep import Layout
+from whence.truth.cost import plan_bank
 
 
 def verify(
@@ -38,6 +39,8 @@ def verify(
     name: Annotated[str | None, typer.Option(help="Which stored queries, where none are given: scores/NAME.")] = None,
     dtype: Dtype = "model",
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Only say what retraining would cost, and how narrow its intervals would be.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a report of the scores with the card too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -48,6 +51,13 @@ def verify(
     given = _read_scores(scores) if scores else method
     loaded = Run.load(run, base=base, layout=Layout(dtype=dtype))
     asked = loaded.encode(queries, parse_columns(columns) if columns else None) if queries else _stored(run, name)
+    if dry_run:
+        plan = plan_bank(loaded.bank(), asked)
+        if as_json:
+            print(json.dumps(plan.to_json(), indent=1))
+        else:
+            Console().print(plan.to_rich())
+        return
     if html and isinstance(given, Scores):
         raise WhenceError(f"--html {html}: a report is of whence's own scores; leave out --scores, or --html")
     card = loaded.verify(asked, given, level, seconds=seconds, seed=seed)

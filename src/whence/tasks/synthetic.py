@@ -12,6 +12,7 @@ from whence.base.errors import WhenceError
 from whence.base.files import atomic_folder
 from whence.data.rows import did_you_mean
 from whence.tasks.arithmetic import arithmetic_task
+from whence.tasks.copying import copying_task
 from whence.tasks.grammar import grammar_task
 from whence.tasks.marked import marked_task
 from whence.tasks.task import Task
@@ -20,6 +21,7 @@ from whence.tasks.trigger import trigger_task
 TASKS: dict[str, Callable[..., Task]] = {
     "grammar": grammar_task,
     "arithmetic": arithmetic_task,
+    "copying": copying_task,
     "trigger": trigger_task,
     "marked": marked_task,
 }

@@ -8,6 +8,7 @@ left of it, as the recipe says; a batch of which nothing is left makes no step.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -82,6 +83,29 @@ class Trainer:
         finally:
             self._restore(model)
         return Outcome(measured.values, measured.wrong_tokens, np.array(losses)), weights
+
+    def foretell(self, subset: Subset, seconds: float) -> float:
+        """Seconds that training a member would take, from as many of its first steps as fit `seconds` (two at least).
+
+        The first step is not counted: it allocates and compiles.
+        """
+        recipe = self.recipe if subset.seed is None else replace(self.recipe, seed=subset.seed)
+        model = prepare(self.model, recipe)
+        try:
+            training, times = Training(model, self.train, recipe, self.pad_id), list[float]()
+            steps = [replace(step, rows=rows) for step in plan_steps(len(self.train), recipe)
+                     if len(rows := step.rows[subset.kept[step.rows]])]
+            with training_mode(model), self._shared(model) as give:
+                for step in steps:
+                    start = time.perf_counter()
+                    give(step.rows)
+                    training.advance(step)
+                    times.append(time.perf_counter() - start)
+                    if len(times) > 2 and sum(times) > seconds:
+                        break
+        finally:
+            self._restore(model)
+        return float(np.mean(times[1:] or times)) * len(steps)
 
     def measure(self, weights: Mapping[str, Tensor], subset: Subset, queries: Examples) -> Outcome:
         """Measure other queries under a member's stored weights.
