@@ -48,6 +48,13 @@ def test_cheap_dials_hold_the_solver_against_exact_products(in_memory: Run, quer
     assert np.isfinite(card["solver error"].value) and card["solver error"].value < 1
 
 
+def test_nudges_that_do_not_fit_are_not_made(in_memory: Run, queries: Examples,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whence.run.verify.free_memory", lambda model: 1000)
+    card = in_memory.verify(queries, "gradient-dot", "cheap")
+    assert "not made: a nudge takes" in card["nudge test"].says and "nothing was tested" in card.verdict.because
+
+
 def test_scores_of_another_tool_are_judged_too(in_memory: Run, queries: Examples) -> None:
     values = np.random.default_rng(0).normal(size=(len(queries), len(in_memory.train)))
     card = in_memory.verify(queries, Scores(values, "theirs"))

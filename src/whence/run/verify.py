@@ -20,6 +20,7 @@ import numpy as np
 from whence.base.errors import WhenceError
 from whence.base.files import write_json
 from whence.base.hashing import hash_json
+from whence.curvature.collect import free_memory
 from whence.curvature.damping import Damping
 from whence.curvature.fit import Situation
 from whence.curvature.kronecker import Curvature
@@ -46,7 +47,7 @@ from whence.trust.free import (
     self_retrieval,
 )
 from whence.trust.measure import batch_deviation, look_at_gradients
-from whence.trust.nudge import behaviour_dial, nudge, nudge_dial, plan_nudges, plan_pushes
+from whence.trust.nudge import behaviour_dial, nudge, nudge_dial, plan_nudges, plan_pushes, too_large
 from whence.trust.retrain import FEWEST, retrained_behaviour, retraining_dial
 from whence.trust.solve import curvature_dial, judge, no_vectors, solver_dial
 from whence.truth.bank import Bank, default_workers
@@ -158,6 +159,8 @@ class Verification:
         held = rng.permutation(len(situation.train))[:HELD]
         problem = Proximal(situation.model, situation.train, held, damping, pad_id=situation.pad_id,
                            layout=situation.layout)
+        if problem.bytes_needed > (free := free_memory(situation.model)):
+            return [*dials, too_large(problem.bytes_needed, free)]
         nudged = nudge(problem, plan_nudges(self._values, seed=seed), queries, self._values, self.measurement,
                        seconds=seconds - (time.monotonic() - start))
         pushed = nudge(problem, plan_pushes(self._values, nudged.answered, seed=seed), queries, self._values,

@@ -157,6 +157,13 @@ def nudge_dial(nudged: Nudged) -> Dial:
                 tuple(reading if still else clearly(low, high, LIMIT) for low, high in ends))
 
 
+def too_large(needed: int, free: int) -> Dial:
+    """The dial where nudges do not fit in memory."""
+    return Dial("nudge test", "cheap", "response", Reading.UNKNOWN,
+                f"not made: a nudge takes {needed / 2**30:.1f} GiB beside the model, {free / 2**30:.1f} GiB are free",
+                f"an interval above {LIMIT:g}")
+
+
 def fisher_interval(r: float, count: int) -> tuple[float, float]:
     """95 % interval of a rank correlation over `count` members, by Fisher's z with the variance of Bonett and Wright.
 

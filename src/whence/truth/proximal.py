@@ -184,6 +184,11 @@ class Proximal:
                          what="queries under a nudge")
 
     @property
+    def bytes_needed(self) -> int:
+        """What a response takes beside the model: L-BFGS' pairs, the point, its gradient and direction, and copies."""
+        return (2 * HISTORY + 8) * self._dtype.itemsize * sum(p.numel() for p in self._start.values())
+
+    @property
     def _dtype(self) -> torch.dtype:
         return torch.promote_types(next(iter(self._start.values())).dtype, torch.float32)
 
