@@ -45,5 +45,9 @@ def test_json_is_one_object(shell: Shell, copy_run: CopyRun, tmp_path: Path) -> 
     assert value == json.loads(json.dumps(hits.to_json(3) | {"report": None}))
     assert [hit["row"] for hit in value["proponents"]] == [hit.row for hit in hits.top(3)]
     assert value["method"] == "datainf(damping=1.0)"
+    assert "card" not in value
+    asked = shell("trace", run, *ANSWER, "--method", "gradient-dot", "--card")
+    assert asked.code == 0 and "trust card of gradient-dot: doubt" in asked.out
+    assert json.loads(shell("trace", run, *ANSWER, "--card", "--json").out)["card"]["level"] == "free"
     page = tmp_path / "x.html"
     assert json.loads(shell("trace", run, *ANSWER, "--html", page, "--json").out)["report"] == str(page)

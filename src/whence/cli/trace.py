@@ -23,6 +23,7 @@ def trace(
     method: Annotated[str, typer.Option(help="Such as datainf or 'fisher(damping=1.0)'.")] = DEFAULT,
     top: Annotated[int, typer.Option(help="How many proponents and opponents.")] = 10,
     tokens: Annotated[int, typer.Option(help="Show so many of the strongest tokens of each proponent.")] = 0,
+    card: Annotated[bool, typer.Option("--card", help="Show the free dials of the trust card too.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a report of this answer too.")] = None,
     dtype: Dtype = "model",
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it was moved.")] = None,
@@ -36,7 +37,8 @@ def trace(
     hits = Run.load(run, base=base, layout=Layout(dtype=dtype)).trace(prompt, response, method)
     page = hits.to_html(html) if html else None
     if as_json:
-        print(json.dumps(hits.to_json(top, tokens) | {"report": str(page) if page else None}, indent=1))
+        value = hits.to_json(top, tokens) | {"report": str(page) if page else None}
+        print(json.dumps(value | ({"card": hits.card.to_json()} if card else {}), indent=1))
         return
     console = Console()
     said = "is" if hits.greedy_matches else "is not"
@@ -46,5 +48,8 @@ def trace(
     console.print(hits.to_rich(top))
     if tokens:
         console.print(hits.tokens_to_rich(top, tokens))
+    if card:
+        console.print(hits.card.to_rich())
+        console.print(f"{hits.card.verdict}", style="bold", highlight=False)
     if page:
         console.print(f"report: {page}", soft_wrap=True, markup=False)
