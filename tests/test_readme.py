@@ -101,7 +101,7 @@ def test_the_example_of_a_bank_runs(here: Path, capsys: pytest.CaptureFixture[st
     exec(compile(example, "truth.md", "exec"), names)
     out = capsys.readouterr().out
     assert "'ekfac': Estimate(" in out and "LeaveOut(pearson=" in out
-    assert len(list((here / "whence-demo" / "run" / "truth" / "members").glob("*.npz"))) == 32 + 1 + 4
+    assert len(list((here / "whence-demo" / "run" / "truth" / "members").glob("*.npz"))) == 16 + 1 + 4
 
 
 def test_the_example_of_a_card_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +139,7 @@ def test_the_commands_run_one_after_the_other(here: Path) -> None:
         result = CliRunner().invoke(app, [verb, *options])
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
         ran.append(verb)
-    assert ran == ["train", "plan", "score", "trace", "search", "probe", "evaluate", "blocks", "env"]
+    assert ran == ["train", "plan", "score", "trace", "verify", "search", "probe", "evaluate", "blocks", "env"]
     assert (here / "runs" / "mine" / "report.html").exists()
 
 

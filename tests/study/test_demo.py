@@ -8,7 +8,7 @@ from whence.methods.catalogue import standard_calls
 from whence.study.demo import Sizes, run_demo
 from whence.train.recipe import Recipe
 
-TINY = Sizes(train_per_class=3, queries_per_class=1, width=32, layers=2, pretraining_steps=4,
+TINY = Sizes(train_per_class=3, queries_per_class=1, width=32, layers=2, pretraining_steps=4, verify_seconds=0.0,
              recipe=Recipe(rank=4, epochs=1, batch_size=8))
 
 

@@ -35,9 +35,9 @@ def test_a_plan_of_a_run(lora_folder: Path, tmp_path: Path) -> None:
     assert plan.each > 0 and large.seconds == pytest.approx(4 * small.seconds)
     made = bank.outcomes(random_subsets(len(run.train), 2), queries, workers=1)
     stored = sum(path.stat().st_size for path in (bank.folder / "members").glob("*.safetensors"))
-    assert len(made.values) == 2 and stored / 3 < small.disk_bytes < 4 * stored
-    assert "models" in str(plan.to_json()) or "members" in str(plan.to_json())
+    assert len(made.values) == 2 and stored / 2 < small.disk_bytes < 2 * stored
+    assert [size["members"] for size in plan.to_json()["sizes"]] == [2, 8]
 
 
 def test_times_are_written_shortly() -> None:
-    assert [duration(x) for x in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
+    assert [duration(x) for x in (45.0, 600.0, 9000.0)] == ["45 s", "10 min", "2.5 h"]

@@ -24,7 +24,6 @@ from whence.train.recipe import Recipe
 from whence.trust.card import Card
 
 HEADLINE = "ekfac(damping=0.1)"
-VERIFY_SECONDS = 30.0  # for nudges and exact products
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Sizes:
     width: int = 128
     layers: int = 4
     pretraining_steps: int = 300
+    verify_seconds: float = 30.0  # for nudges and exact products, about
     recipe: Recipe = field(default_factory=lambda: Recipe(
         rank=16, alpha=32, learning_rate=3e-3, epochs=16, batch_size=16, schedule="cosine", warmup_ratio=0.05))
 
@@ -87,7 +87,7 @@ def run_demo(out: str | Path, say: Callable[[str], object] = print, sizes: Sizes
 
     start = time.perf_counter()
     say(f"4/5  should you believe {HEADLINE}? Nudge some rows and look")
-    card = run.verify(scored.queries, HEADLINE, "cheap", seconds=VERIFY_SECONDS)
+    card = run.verify(scored.queries, HEADLINE, "cheap", seconds=sizes.verify_seconds)
     say(f"     {card.verdict}")
     timed("verify", start)
 

@@ -13,6 +13,7 @@ import torch
 
 from whence.data.examples import Examples
 from whence.models.load import load_model
+from whence.train.adapter import target_names
 from whence.truth.bank import Bank, default_workers
 from whence.truth.member import Trainer
 from whence.truth.subsets import random_subsets
@@ -93,9 +94,11 @@ def plan_bank(bank: Bank, queries: Examples, members: Sequence[int] = MEMBERS, *
     finally:
         torch.set_num_threads(before)
     at_once = workers or default_workers(threads, device)
-    weights = sum(p.numel() for p in loaded.model.parameters()) * 4
-    if bank.recipe.tune == "lora":
-        weights = bank.recipe.rank * 4 * _adapted(loaded.model)
+    model, recipe = loaded.model, bank.recipe
+    numbers = sum(p.numel() for p in model.parameters()) if recipe.tune == "full" else recipe.rank * sum(
+        sum(model.get_submodule(name).weight.shape)  # type: ignore[operator,union-attr,arg-type]
+        for name in target_names(model, recipe.targets))  # type: ignore[arg-type]
+    weights = 4 * numbers
     stored = (weights if bank.keep_weights else 0) + 16 * len(queries) + len(bank.train)
     return BankPlan(each, at_once, threads, tuple(
         BankCost(count, each * -(-count // min(at_once, count)), half_width(count), stored * count)
@@ -115,7 +118,3 @@ def duration(seconds: float) -> str:
     return (f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400
             else f"{seconds / 3600:.1f} h")
 
-
-def _adapted(model: torch.nn.Module) -> int:
-    """Inputs plus outputs of all linear layers: what a LoRA of rank 1 has, at most."""
-    return sum(sum(p.shape) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name)

@@ -135,6 +135,7 @@ class Responses:
         damping: lambda.
         tolerance: of a minimum: norm of the gradient, relative to that of one row's loss over N.
         iterations: of L-BFGS, at most.
+        exactness: of the inverse product of r4: its relative residual.
         share: of a row's weight that is taken out: 1 is all of it, little of it the first order.
     """
 
@@ -143,6 +144,7 @@ class Responses:
     damping: float
     tolerance: float = 1e-6
     iterations: int = 2000
+    exactness: float = 1e-10
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -182,10 +184,10 @@ class Responses:
         theta = self.trained.clone().requires_grad_()
         return torch.autograd.grad((out * self.problem.losses(theta)).sum(), theta)[0]
 
-    def exact_inverse(self, v: Float[Tensor, " P"], tolerance: float = 1e-10) -> Float[Tensor, " P"]:
+    def exact_inverse(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """`(G + (lambda + decay) I)^-1 v` by conjugate gradients on exact products."""
-        found = conjugate_gradient(self._product, [v[None]], self.damping + self.problem.decay, tolerance=tolerance,
-                                   iterations=20 * len(v))
+        found = conjugate_gradient(self._product, [v[None]], self.damping + self.problem.decay,
+                                   tolerance=self.exactness, iterations=20 * len(v))
         return found.x[0][0]
 
     def gauss_newton(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
