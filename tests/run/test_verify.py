@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import spearmanr
 
-from tests.run.fixtures import QUERIES, CopyRun
+from tests.run.fixtures import QUERIES, CopyRun, write_run
 from whence.base.errors import WhenceError
 from whence.data.examples import Examples
 from whence.run.run import Run
 from whence.scores.matrix import Scores
+from whence.train.checkpoint import checkpoint_folders, checkpoint_step, load_checkpoint
 from whence.trust.card import Card
 
 FREE = ["rows", "batch invariance", "convergence", "outliers", "curvature at work", "hubs", "self-retrieval",
@@ -46,6 +49,22 @@ def test_cheap_dials_hold_the_solver_against_exact_products(in_memory: Run, quer
     assert [dial.name for dial in card.dials][len(FREE):] == ["solver error", "curvature error", "nudge test",
                                                               "behaviour"]
     assert np.isfinite(card["solver error"].value) and card["solver error"].value < 1
+
+
+def test_scores_at_the_checkpoint_before(base_folder: Path, tmp_path: Path) -> None:
+    run = Run.load(write_run(base_folder, tmp_path / "run", "lora", checkpoints=3))
+    before = {name: p.clone() for name, p in run.model.state_dict().items()}
+    examples = run.encode(QUERIES[:3])
+    card = run.verify(examples, "datainf", "cheap", seconds=0.0)
+    first, last = checkpoint_folders(tmp_path / "run")[-2:]
+    other = Run.load(tmp_path / "run")
+    load_checkpoint(other.model, first)
+    expected = other.score(examples, ["datainf"], name="earlier")["datainf"].values
+    now = run.scored(examples, ["datainf"])["datainf"].values
+    rho = [spearmanr(a, b).statistic for a, b in zip(expected, now, strict=True)]
+    assert card["settled"].value == pytest.approx(np.mean(rho)) and card["settled"].value < 1
+    assert f"steps {checkpoint_step(first)} and {checkpoint_step(last)}" in card["settled"].says
+    assert all(torch.equal(p, before[name]) for name, p in run.model.state_dict().items())
 
 
 def test_nudges_that_do_not_fit_are_not_made(in_memory: Run, queries: Examples,

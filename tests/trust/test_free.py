@@ -24,6 +24,7 @@ from whence.trust.free import (
     own_places,
     rows_used,
     self_retrieval,
+    settled,
 )
 from whence.trust.measure import batch_deviation, look_at_gradients
 
@@ -107,6 +108,12 @@ def test_an_idle_curvature_is_seen() -> None:
     assert idle_curvature(SCORES, -SCORES).reading is Reading.GOOD
     near = idle_curvature(SCORES, SCORES + RNG.normal(size=SCORES.shape) * 0.15)
     assert near.reading is Reading.POOR and near.per_query is not None and near.per_query.shape == (6,)
+
+
+def test_scores_that_still_move_are_seen() -> None:
+    same = settled(SCORES, SCORES, 5, 9)
+    assert same.reading is Reading.GOOD and "steps 5 and 9" in same.says
+    assert settled(SCORES, RNG.normal(size=SCORES.shape), 5, 9).reading is Reading.BAD
 
 
 def test_a_hub_is_seen_and_few_queries_cannot_show_one() -> None:

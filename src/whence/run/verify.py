@@ -1,7 +1,8 @@
 """From a run, some queries and a method to a trust card: which dials are measured at which level, and with what.
 
     free    rows, batch invariance, convergence, curvature at work, hubs, self-retrieval, likeness to BM25 and RepSim
-    cheap   solver and curvature error against exact products, the nudge test, behaviour under nudges
+    cheap   solver and curvature error against exact products, scores at the checkpoint before, the nudge test,
+            behaviour under nudges
     paid    retraining on random halves of the rows, behaviour under retraining
 
 Cards are kept under the run's `trust/`, one for every set of queries, method and level.
@@ -31,6 +32,7 @@ from whence.methods.registry import MethodCall
 from whence.run.scored import Scored
 from whence.run.stored import slug
 from whence.scores.matrix import Scores
+from whence.train.checkpoint import checkpoint_folders, checkpoint_step, load_checkpoint
 from whence.train.log import LOG_NAME, read_log
 from whence.trust.card import Card
 from whence.trust.dial import LEVELS, Dial, Level
@@ -45,13 +47,14 @@ from whence.trust.free import (
     own_places,
     rows_used,
     self_retrieval,
+    settled,
 )
 from whence.trust.measure import batch_deviation, look_at_gradients
 from whence.trust.nudge import behaviour_dial, nudge, nudge_dial, plan_nudges, plan_pushes, too_large
 from whence.trust.retrain import FEWEST, retrained_behaviour, retraining_dial
 from whence.trust.solve import curvature_dial, judge, no_vectors, solver_dial
 from whence.truth.bank import Bank, default_workers
-from whence.truth.proximal import Proximal
+from whence.truth.proximal import Proximal, kept, tuned_weights
 from whence.truth.subsets import random_subsets
 
 TRIVIAL = ("gradient-dot", "bm25", "repsim")
@@ -154,6 +157,7 @@ class Verification:
             dials += [solver_dial(found, len(queries)), curvature_dial(found)]
         else:
             dials.append(no_vectors(self.scores.method))
+        dials += self._settled()
         whole = Kronecker(Curvature("ekfac"), Damping(rule="global"))
         damping = whole.lambdas(situation.fit(whole.curvature))[0]
         held = rng.permutation(len(situation.train))[:HELD]
@@ -168,6 +172,17 @@ class Verification:
         moved, changed = (np.concatenate([getattr(one, name) for one in (nudged, pushed)])
                           for name in ("observed", "changed"))
         return [*dials, nudge_dial(nudged), behaviour_dial(moved, changed, nudged.unit, "nudges")]
+
+    def _settled(self) -> list[Dial]:
+        """Would the checkpoint before the last have said the same? The weights go back to the last."""
+        folders = checkpoint_folders(self.folder) if self.folder else []
+        if not (self.call and self._of_gradients) or len(folders) < 2:
+            return []
+        model = self.situation.model
+        with kept(model, tuned_weights(model)):
+            load_checkpoint(model, folders[-2])
+            earlier = self.score(self.scored.queries)
+        return [settled(self._values, earlier, *map(checkpoint_step, folders[-2:]))]
 
     def _paid(self, bank: Bank, seconds: float) -> list[Dial]:
         """Retrain on halves: one round to see what a member takes, then as many as there is time for."""

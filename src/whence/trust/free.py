@@ -24,6 +24,7 @@ CUT = (0.05, 0.5)  # share of cut rows: good up to, bad above
 INVARIANT = (1e-3, 1e-2)
 IDLE = (0.97, 0.99)  # rank correlation with gradient dot: good up to, bad above
 OUTLIER = (0.3, 0.5)  # one row's share of the square gradients of all
+SETTLED = (0.8, 0.5)  # rank correlation of the scores at the last two checkpoints
 HUB = (0.3, 0.5)  # one row's share of the squared scores of the median query
 FEWEST = 3  # queries that a hub is told from a good hit by
 PULL = (1.0, 3.0)  # square norm of the mean gradient, in what independent rows leave by chance
@@ -105,6 +106,18 @@ def idle_curvature(scores: Float[np.ndarray, "Q N"], gradient_dot: Float[np.ndar
     return Dial("curvature at work", "free", "cause", at_most(found.value, *IDLE),
                 f"rank correlation {found} with gradient dot, which has no curvature", f"at most {IDLE[0]:g}",
                 found.value, found.low, found.high, "rank correlation", per_query, readings)
+
+
+def settled(scores: Float[np.ndarray, "Q N"], earlier: Float[np.ndarray, "Q N"], before: int, last: int) -> Dial:
+    """Would the same method have said the same at the checkpoint before? Scores that still move are of a model on its
+    way. (A pass and a fit, so it is asked at the cheap level.)
+    """
+    per_query = rank_correlation(Ranking.of(scores), Ranking.of(earlier))
+    found = bootstrap_mean(per_query)
+    return Dial("settled", "cheap", "cause", at_least(found.value, *SETTLED),
+                f"rank correlation {found} between the scores at steps {before} and {last}", f"at least {SETTLED[0]:g}",
+                found.value, found.low, found.high, "rank correlation", per_query,
+                tuple(at_least(x, *SETTLED) for x in per_query))
 
 
 def overlap(scores: Float[np.ndarray, "Q N"], other: Float[np.ndarray, "Q N"], name: str) -> Dial:
