@@ -9,7 +9,7 @@ from scipy.stats import pearsonr, spearmanr
 from whence.base.errors import WhenceError
 from whence.truth.lds import linear_datamodeling, noise_ceiling
 from whence.truth.leave_out import leave_out_agreement
-from whence.truth.resample import Draws
+from whence.truth.resample import Draws, affordable
 from whence.truth.subsets import leave_one_out, random_subsets
 
 MEMBERS, QUERIES, ROWS = 40, 20, 60
@@ -98,3 +98,7 @@ def test_what_does_not_fit_is_refused() -> None:
         noise_ceiling(a, np.full_like(b, np.nan))
     with pytest.raises(WhenceError, match="at least 3 for a correlation"):
         leave_out_agreement(scores, kept[:1], a[:1], a[0])
+
+
+def test_resamples_are_fewer_where_there_are_many_queries() -> None:
+    assert [affordable(24, queries) for queries in (50, 4000, 10**7)] == [2000, 416, 200]

@@ -31,7 +31,7 @@ from whence.measure.measurement import Measurement
 from whence.sweep.sweep import sweep
 from whence.trust.dial import Dial, Level, Reading, clearly
 from whence.truth.proximal import Nudge, Proximal
-from whence.truth.resample import Draws, estimate
+from whence.truth.resample import Draws, affordable, estimate
 
 GROUPS, FEWEST = 24, 8
 PUSHES, PUSH = 6, 3.0  # how many, and how far they are foretold to go, in nats
@@ -138,7 +138,7 @@ def nudge(problem: Proximal, nudges: Sequence[Nudge], queries: Examples, scores:
 def nudge_dial(nudged: Nudged) -> Dial:
     """Do the scores foretell what nudges do? Mean over queries of the rank correlation over groups."""
     count, queries = nudged.observed.shape
-    draws = Draws.make(count, queries)
+    draws = Draws.make(count, queries, affordable(count, queries))
     rho = draws.correlation(draws.ranks(nudged.foretold), draws.ranks(nudged.observed))
     found = estimate(draws.mean(rho), queries)
     square = (nudged.foretold**2).sum(axis=0)

@@ -12,13 +12,15 @@ from whence.trust.dial import Dial, clearly
 from whence.trust.nudge import LIMIT, behaviour_dial, fisher_interval
 from whence.truth.bank import Outcomes
 from whence.truth.lds import linear_datamodeling
+from whence.truth.resample import affordable
 
 FEWEST = 8  # members
 
 
 def retraining_dial(scores: Float[np.ndarray, "Q N"], outcomes: Outcomes) -> Dial:
     """The linear datamodeling score on the members of a bank: mean rank correlation over members."""
-    found = linear_datamodeling({"scores": scores}, outcomes.kept, outcomes.values)
+    found = linear_datamodeling({"scores": scores}, outcomes.kept, outcomes.values,
+                                resamples=affordable(*outcomes.values.shape))
     lds, per_query = found.scores["scores"], found.per_query["scores"]
     ends = [fisher_interval(r, found.members) for r in per_query]
     return Dial("retraining", "paid", "truth", clearly(lds.low, lds.high, LIMIT),

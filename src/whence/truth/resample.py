@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from whence.tasks.interval import LEVEL, RESAMPLES, Estimate
 
+NUMBERS = 40_000_000  # of one array of ranks
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -59,6 +61,11 @@ class Draws:
     def mean(self, per_query: Float[np.ndarray, "R Q"]) -> Float[np.ndarray, " R"]:
         """Over the queries of each resample."""
         return (self.queries * per_query).sum(axis=1) / self.queries.sum(axis=1)
+
+
+def affordable(members: int, queries: int, most: int = RESAMPLES) -> int:
+    """As many resamples as keep their ranks within some hundred MB; 200 at least."""
+    return int(np.clip(NUMBERS // (members * queries), 200, most))
 
 
 def estimate(resampled: Float[np.ndarray, " R"], count: int) -> Estimate:
