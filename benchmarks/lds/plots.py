@@ -25,7 +25,7 @@ def plot(result: Result, path: Path) -> None:
     values = np.array([result.lds[name] for name in names])
     axes.errorbar(values[:, 0], range(len(names)), xerr=errors(values), fmt="o", capsize=3, color="C0")
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("linear datamodeling score (mean Spearman over queries), 95 % interval")
+    axes.set_xlabel("linear datamodeling score (mean Spearman over\nqueries), 95 % interval")
     axes.axvline(0, color="0.7", linewidth=0.8)
     finish(figure, axes, path)
 
