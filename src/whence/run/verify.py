@@ -59,7 +59,7 @@ from whence.truth.subsets import random_subsets
 
 TRIVIAL = ("gradient-dot", "bm25", "repsim")
 FOLDER = "trust"
-SELF, LOOKED_AT, HELD, MEMBERS = 16, 4, 64, 32
+SELF, LOOKED_AT, HELD, MEMBERS, PUSH_STEPS = 16, 4, 64, 32, 10
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Verification:
 
         Args:
             seconds: for the dials above `free`, about: fewer nudges and members are made where time is short, never
-                fewer than 8 of each.
+                fewer than 8 of each, and 2 strong ones.
 
         Raises:
             WhenceError: an unknown level; `paid` of a run that whence did not train.
@@ -168,7 +168,7 @@ class Verification:
         nudged = nudge(problem, plan_nudges(self._values, seed=seed), queries, self._values, self.measurement,
                        seconds=seconds - (time.monotonic() - start))
         pushed = nudge(problem, plan_pushes(self._values, nudged.answered, seed=seed), queries, self._values,
-                       self.measurement)
+                       self.measurement, steps=PUSH_STEPS, seconds=seconds - (time.monotonic() - start), fewest=2)
         moved, changed = (np.concatenate([getattr(one, name) for one in (nudged, pushed)])
                           for name in ("observed", "changed"))
         return [*dials, nudge_dial(nudged), behaviour_dial(moved, changed, nudged.unit, "nudges")]

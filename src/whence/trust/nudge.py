@@ -107,8 +107,8 @@ def plan_pushes(scores: Float[np.ndarray, "Q N"], answered: Bool[np.ndarray, " Q
 
 
 def nudge(problem: Proximal, nudges: Sequence[Nudge], queries: Examples, scores: Float[np.ndarray, "Q N"],
-          measurement: Measurement, *, steps: int = 20, seconds: float = float("inf")) -> Nudged:
-    """Make nudges, at least `FEWEST`, until all are made or the time is over; at least one is asked for.
+          measurement: Measurement, *, steps: int = 20, seconds: float = float("inf"), fewest: int = FEWEST) -> Nudged:
+    """Make nudges, at least `fewest`, until all are made or the time is over; at least one is asked for.
 
     Raises:
         WhenceError: scores of another number of queries or rows; a response that is not finite.
@@ -120,7 +120,7 @@ def nudge(problem: Proximal, nudges: Sequence[Nudge], queries: Examples, scores:
                    what="queries before any nudge")
     end, made, observed, wrong, left = time.monotonic() + seconds, list[Nudge](), [], [], []
     for one in track(nudges, "nudges", len(nudges)):
-        if len(made) >= FEWEST and time.monotonic() > end:
+        if len(made) >= fewest and time.monotonic() > end:
             break
         response = problem.respond(one, steps)
         after = problem.measure(response, queries, measurement)
