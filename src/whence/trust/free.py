@@ -62,7 +62,7 @@ def convergence(common: float, slope: float, rows: int) -> Dial:
         common: the pull over N (`trust.measure.look_at_gradients`).
     """
     pull = rows * common
-    falling = "" if np.isnan(slope) else f"; over the last tenth of the steps the loss fell by {slope:.1%}"
+    falling = "" if np.isnan(slope) else f"; over the last tenth of the steps the loss changed by {-slope:+.1%}"
     reading = max(at_most(pull, *PULL), at_most(slope, *SLOPE))
     return Dial("convergence", "free", "cause", reading,
                 f"the rows' gradients do not cancel: their mean is {pull:.2g} x what chance leaves{falling}"
