@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,14 @@ def test_shuffled_scores_are_not_believed() -> None:
         wrong += nudge_dial(nudged(rng.normal(size=(24, 6)), rng.normal(size=(24, 6)))).reading is not Reading.BAD
     assert wrong <= 1
     assert nudge_dial(nudged(np.ones((9, 2)), np.zeros((9, 2)))).reading is Reading.UNKNOWN
+
+
+def test_nudges_that_were_not_minimised_say_nothing() -> None:
+    values = np.random.default_rng(0).normal(size=(24, 3))
+    assert nudge_dial(nudged(values, values)).reading is Reading.GOOD
+    unfinished = nudge_dial(replace(nudged(values, values), left=0.5))
+    assert unfinished.reading is Reading.UNKNOWN and set(unfinished.readings or ()) == {Reading.UNKNOWN}
+    assert "too much for a reading" in unfinished.says
 
 
 def test_intervals_of_rank_correlations_cover() -> None:

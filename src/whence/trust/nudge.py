@@ -37,6 +37,7 @@ GROUPS, FEWEST = 24, 8
 PUSHES, PUSH = 6, 3.0  # how many, and how far they are foretold to go, in nats
 LIMIT = 0.5  # rank correlation: believed where the whole interval is above
 SIZES = (1 / 3, 3)  # of the slope, within which sizes agree too
+LEFT = 0.3  # of the objective's gradient: where more is left, a nudge says nothing
 FAR = 0.7  # nats: a response twice as likely, or half
 
 
@@ -136,7 +137,10 @@ def nudge(problem: Proximal, nudges: Sequence[Nudge], queries: Examples, scores:
 
 
 def nudge_dial(nudged: Nudged) -> Dial:
-    """Do the scores foretell what nudges do? Mean over queries of the rank correlation over groups."""
+    """Do the scores foretell what nudges do? Mean over queries of the rank correlation over groups.
+
+    Unknown where the objectives were not minimised: then what was observed is not yet the response.
+    """
     count, queries = nudged.observed.shape
     draws = Draws.make(count, queries, affordable(count, queries))
     rho = draws.correlation(draws.ranks(nudged.foretold), draws.ranks(nudged.observed))
@@ -146,12 +150,13 @@ def nudge_dial(nudged: Nudged) -> Dial:
                        where=square > 0)
     slope = float(np.nanmedian(slopes)) if np.isfinite(slopes).any() else float("nan")
     sizes = "sizes agree" if SIZES[0] <= slope <= SIZES[1] else "sizes do not agree: read the order alone"
-    still = not nudged.observed.any()
+    still = not nudged.observed.any() or nudged.left > LEFT
     reading = Reading.UNKNOWN if still else clearly(found.low, found.high, LIMIT)
     ends = [fisher_interval(r, count) for r in rho[0]]
-    says = ("nothing moved under any nudge" if still else
+    says = ("nothing moved under any nudge" if not nudged.observed.any() else
             f"scores foretell what {count} nudges do with rank correlation {found}; observed is {slope:.2g} x foretold "
-            f"({sizes}); {nudged.left:.0%} of the gradient left after the last step")
+            f"({sizes}); {nudged.left:.0%} of the gradient left after the last step"
+            f"{': too much for a reading' if nudged.left > LEFT else ''}")
     return Dial("nudge test", "cheap", "response", reading, says, f"an interval above {LIMIT:g}", found.value,
                 found.low, found.high, "rank correlation", rho[0],
                 tuple(reading if still else clearly(low, high, LIMIT) for low, high in ends))
