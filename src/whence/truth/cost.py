@@ -94,10 +94,12 @@ def plan_bank(bank: Bank, queries: Examples, members: Sequence[int] = MEMBERS, *
     finally:
         torch.set_num_threads(before)
     at_once = workers or default_workers(threads, device)
-    model, recipe = loaded.model, bank.recipe
-    numbers = sum(p.numel() for p in model.parameters()) if recipe.tune == "full" else recipe.rank * sum(
-        sum(model.get_submodule(name).weight.shape)  # type: ignore[operator,union-attr,arg-type]
-        for name in target_names(model, recipe.targets))  # type: ignore[arg-type]
+    model: Any = loaded.model
+    if bank.recipe.tune == "full":
+        numbers = sum(p.numel() for p in model.parameters())
+    else:
+        adapted = [model.get_submodule(name).weight for name in target_names(model, bank.recipe.targets)]
+        numbers = bank.recipe.rank * sum(sum(weight.shape) for weight in adapted)
     weights = 4 * numbers
     stored = (weights if bank.keep_weights else 0) + 16 * len(queries) + len(bank.train)
     return BankPlan(each, at_once, threads, tuple(
