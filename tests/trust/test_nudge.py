@@ -20,13 +20,13 @@ from whence.trust.nudge import (
     FEWEST,
     Nudged,
     behaviour_dial,
-    fisher_interval,
     nudge,
     nudge_dial,
     plan_nudges,
     plan_pushes,
 )
 from whence.truth.proximal import Nudge, Proximal
+from whence.truth.resample import fisher_interval
 
 TRAIN, QUERIES = tiny.examples(12), tiny.examples(4, seed=1, prefix="q")
 

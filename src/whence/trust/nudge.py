@@ -31,7 +31,7 @@ from whence.measure.measurement import Measurement
 from whence.sweep.sweep import sweep
 from whence.trust.dial import Dial, Level, Reading, clearly
 from whence.truth.proximal import Nudge, Proximal
-from whence.truth.resample import Draws, affordable, estimate
+from whence.truth.resample import Draws, affordable, estimate, fisher_interval
 
 GROUPS, FEWEST = 24, 8
 PUSHES, PUSH = 6, 3.0  # how many, and how far they are foretold to go, in nats
@@ -167,18 +167,6 @@ def too_large(needed: int, free: int) -> Dial:
     return Dial("nudge test", "cheap", "response", Reading.UNKNOWN,
                 f"not made: a nudge takes {needed / 2**30:.1f} GiB beside the model, {free / 2**30:.1f} GiB are free",
                 f"an interval above {LIMIT:g}")
-
-
-def fisher_interval(r: float, count: int) -> tuple[float, float]:
-    """95 % interval of a rank correlation over `count` members, by Fisher's z with the variance of Bonett and Wright.
-
-        z = atanh r,  var z = (1 + r^2 / 2) / (count - 3)        Bonett & Wright 2000
-    """
-    if count < 4:
-        return -1.0, 1.0
-    half = 1.959964 * np.sqrt((1 + r**2 / 2) / (count - 3))
-    z = np.arctanh(np.clip(r, -0.999999, 0.999999))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def behaviour_dial(moved: Float[np.ndarray, "M Q"], changed: Bool[np.ndarray, "M Q"], unit: str, what: str,

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whence.trust.dial import Dial, clearly
-from whence.trust.nudge import LIMIT, behaviour_dial, fisher_interval
+from whence.trust.nudge import LIMIT, behaviour_dial
 from whence.truth.bank import Outcomes
 from whence.truth.lds import linear_datamodeling
-from whence.truth.resample import affordable
+from whence.truth.resample import affordable, fisher_interval
 
 FEWEST = 8  # members
 

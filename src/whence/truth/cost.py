@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import rich.box
 import rich.table
 import torch
@@ -16,6 +15,7 @@ from whence.models.load import load_model
 from whence.train.adapter import target_names
 from whence.truth.bank import Bank, default_workers
 from whence.truth.member import Trainer
+from whence.truth.resample import fisher_interval
 from whence.truth.subsets import random_subsets
 
 MEMBERS = (8, 16, 32, 64, 128)
@@ -109,10 +109,8 @@ def plan_bank(bank: Bank, queries: Examples, members: Sequence[int] = MEMBERS, *
 
 def half_width(members: int, correlation: float = CORRELATION) -> float:
     """Half the 95 % interval of a rank correlation over so many members (Bonett & Wright 2000); 1 for fewer than 4."""
-    if members < 4:
-        return 1.0
-    z, half = np.arctanh(correlation), 1.959964 * np.sqrt((1 + correlation**2 / 2) / (members - 3))
-    return float(np.tanh(z + half) - np.tanh(z - half)) / 2
+    low, high = fisher_interval(correlation, members)
+    return (high - low) / 2
 
 
 def duration(seconds: float) -> str:

@@ -76,3 +76,15 @@ def estimate(resampled: Float[np.ndarray, " R"], count: int) -> Estimate:
     """
     low, high = np.quantile(resampled[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(resampled[0]), float(low), float(high), count)
+
+
+def fisher_interval(r: float, count: int) -> tuple[float, float]:
+    """95 % interval of a rank correlation over `count` members, by Fisher's z with the variance of Bonett and Wright.
+
+        z = atanh r,  var z = (1 + r^2 / 2) / (count - 3)        Bonett & Wright 2000
+    """
+    if count < 4:
+        return -1.0, 1.0
+    half = 1.959964 * np.sqrt((1 + r**2 / 2) / (count - 3))
+    z = np.arctanh(np.clip(r, -0.999999, 0.999999))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
