@@ -37,7 +37,8 @@ def test_a_card_is_kept_and_paid_dials_retrain(copy_run: CopyRun, monkeypatch: p
     run = Run.load(folder)
     card = run.verify(QUERIES[:3], "datainf", "paid", seconds=0.0)
     names = [dial.name for dial in card.dials]
-    assert names == [*FREE, "solver error", "nudge test", "behaviour", "retraining", "behaviour"]
+    assert names == [*FREE, "solver error", "nudge test", "behaviour", "retraining",
+                     "behaviour, retrained"]
     assert "over 8 retrained models" in card["retraining"].says
     (kept,) = (folder / "trust").glob("*.json")
     assert Card.from_json(json.loads(kept.read_text())).to_json() == card.to_json()

@@ -1,6 +1,7 @@
 """From a run, some queries and a method to a trust card: which dials are measured at which level, and with what.
 
-    free    rows, batch invariance, convergence, curvature at work, hubs, self-retrieval, likeness to BM25 and RepSim
+    free    rows, batch invariance, convergence, outliers, curvature at work, hubs, self-retrieval, likeness to BM25
+            and RepSim
     cheap   solver and curvature error against exact products, scores at the checkpoint before, the nudge test,
             behaviour under nudges
     paid    retraining on random halves of the rows, behaviour under retraining

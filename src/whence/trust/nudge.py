@@ -192,6 +192,7 @@ def behaviour_dial(moved: Float[np.ndarray, "M Q"], changed: Bool[np.ndarray, "M
     says = (f"no query moved by {FAR:g} {unit}, so nothing is known of the greedy answer" if not known else
             f"{len(known)} of {len(readings)} queries moved by {FAR:g} {unit} or more under {what}; the greedy answer "
             f"of {share:.0%} of them changed with it")
-    return Dial("behaviour", level, "sanity", reading, says,
+    name = "behaviour" if level == "cheap" else "behaviour, retrained"  # a card may have both
+    return Dial(name, level, "sanity", reading, says,
                 "the answer of half of them changes, or may", share, unit="share", readings=readings)
 
