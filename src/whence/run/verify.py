@@ -55,12 +55,15 @@ from whence.trust.nudge import behaviour_dial, nudge, nudge_dial, plan_nudges, p
 from whence.trust.retrain import FEWEST, retrained_behaviour, retraining_dial
 from whence.trust.solve import curvature_dial, judge, no_vectors, solver_dial
 from whence.truth.bank import Bank, default_workers
+from whence.truth.coordinates import Whitened
 from whence.truth.proximal import Proximal, kept, tuned_weights
 from whence.truth.subsets import random_subsets
 
 TRIVIAL = ("gradient-dot", "bm25", "repsim")
 FOLDER = "trust"
-SELF, LOOKED_AT, HELD, MEMBERS, PUSH_STEPS = 16, 4, 64, 32, 10
+SELF, LOOKED_AT, HELD, MEMBERS = 16, 4, 64, 32
+STEPS, PUSH_STEPS = 15, 10
+STIFF = Damping(1.0, "global")  # of nudges: with less, they go far where no row holds them, and take many more steps
 
 
 @dataclass(frozen=True)
@@ -159,20 +162,25 @@ class Verification:
         else:
             dials.append(no_vectors(self.scores.method))
         dials += self._settled()
-        whole = Kronecker(Curvature("ekfac"), Damping(rule="global"))
-        damping = whole.lambdas(situation.fit(whole.curvature))[0]
-        held = rng.permutation(len(situation.train))[:HELD]
-        problem = Proximal(situation.model, situation.train, held, damping, pad_id=situation.pad_id,
-                           layout=situation.layout)
+        problem = self._problem(rng.permutation(len(situation.train))[:HELD])
         if problem.bytes_needed > (free := free_memory(situation.model)):
             return [*dials, too_large(problem.bytes_needed, free)]
         nudged = nudge(problem, plan_nudges(self._values, seed=seed), queries, self._values, self.measurement,
-                       seconds=seconds - (time.monotonic() - start))
+                       steps=STEPS, seconds=seconds - (time.monotonic() - start))
         pushed = nudge(problem, plan_pushes(self._values, nudged.answered, seed=seed), queries, self._values,
                        self.measurement, steps=PUSH_STEPS, seconds=seconds - (time.monotonic() - start), fewest=2)
         moved, changed = (np.concatenate([getattr(one, name) for one in (nudged, pushed)])
                           for name in ("observed", "changed"))
         return [*dials, nudge_dial(nudged), behaviour_dial(moved, changed, nudged.unit, "nudges")]
+
+    def _problem(self, rows: np.ndarray) -> Proximal:
+        """The objective of nudges, in coordinates whitened by EK-FAC."""
+        situation, stiff = self.situation, Kronecker(Curvature("ekfac"), STIFF)
+        fitted, weights = situation.fit(stiff.curvature), tuned_weights(situation.model)
+        damping = stiff.lambdas(fitted)[0]
+        return Proximal(situation.model, situation.train, rows, damping, weights=weights,
+                        coordinates=Whitened(damping, weights, situation.blocks, fitted.blocks),
+                        pad_id=situation.pad_id, layout=situation.layout)
 
     def _settled(self) -> list[Dial]:
         """Would the checkpoint before the last have said the same? The weights go back to the last."""

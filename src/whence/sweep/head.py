@@ -10,12 +10,13 @@ Shapes: n counted positions of a batch of B examples, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from whence.data.batch import Batch
 from whence.measure.labels import draw
@@ -94,13 +95,18 @@ class Head:
         return values, wrong
 
 
-def counted_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits [n, V] at the counted positions of a batch, in one graph: for passes that need them all at once."""
+def counted_logits(model: nn.Module, batch: Batch, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Logits [n, V] at the counted positions of a batch, in one graph: for passes that need them all at once.
+
+    Args:
+        weights: to run with in place of the model's own, by name.
+    """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     handle = None if head is None else head.register_forward_pre_hook(
         lambda _, args: (args[0].reshape(-1, args[0].shape[-1])[batch.flat][None], *args[1:]))
     try:
-        output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids)
+        output = functional_call(model, dict(weights or {}), (), {
+            "input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids})
     finally:
         if handle is not None:
             handle.remove()

@@ -11,9 +11,9 @@ With w_i = 1/N for every row this is the PBRF. Rows may be sampled: the nudged o
 stands for all of it.
 
 The objective is really minimised, by L-BFGS with a strong Wolfe line search (torch.optim.LBFGS) from theta_s, in
-coordinates u = (theta - theta_s) / s in which the proximal term is |u|^2 / 2; gradient and objective at the end are
-reported. With c = 0 the start is the minimum and nothing moves. Divergence and change of loss are computed from the
-differences z - z_s of logits, centred under p_s,
+coordinates (`whence.truth.coordinates`) in which its Hessian is near the identity, times a factor that makes the first
+step the one of that Hessian; gradient and objective at the end are reported. With c = 0 the start is the minimum and
+nothing moves. Divergence and change of loss are computed from the differences z - z_s of logits, centred under p_s,
 
     KL = log(1 + sum p_s (e^dz - 1))        L - L_s = KL - dz_y,        sum p_s dz = 0
 
@@ -40,6 +40,7 @@ from whence.measure.measurement import Measurement
 from whence.sweep.capture import frozen
 from whence.sweep.head import counted_logits
 from whence.sweep.sweep import Layout, Measured, sweep
+from whence.truth.coordinates import Coordinates, Plain
 
 KEPT_BYTES = 1 << 30  # of the logits at theta_s
 HISTORY = 10
@@ -72,7 +73,9 @@ class Response:
 
     Attributes:
         delta: theta* - theta_s of each weight, by name.
-        left: norm of the objective's gradient there, relative to that at theta_s; 0 where there was nothing to do.
+        left: norm of the objective's gradient there, in the coordinates of the search, relative to that at theta_s; 0
+            where there was nothing to do. Where the coordinates make the objective round, its square is the share of
+            what the objective could fall that is left.
         lowered: objective at theta_s less that at theta*, in nats per row.
         evaluations: of objective and gradient.
     """
@@ -127,6 +130,7 @@ class Proximal:
         rows: a sample of them that holds outputs in place; all of them for the PBRF itself.
         damping: lambda, positive.
         weights: what may move, by name; default what the fine-tune trained.
+        coordinates: to look for the minimum in, for the same lambda and weights; default `Plain`.
         pad_id, layout: how rows become batches.
 
     Raises:
@@ -134,15 +138,16 @@ class Proximal:
     """
 
     def __init__(self, model: nn.Module, train: Examples, rows: Sequence[int] | np.ndarray, damping: float, *,
-                 weights: Mapping[str, Tensor] | None = None, pad_id: int = 0, layout: Layout | None = None) -> None:
+                 weights: Mapping[str, Tensor] | None = None, coordinates: Coordinates | None = None, pad_id: int = 0,
+                 layout: Layout | None = None) -> None:
         if len(rows) == 0:
             raise WhenceError("no rows to hold the outputs in place; expected at least one")
         if not damping > 0:
             raise WhenceError(f"damping={damping}: expected a number above 0")
         self.model, self.train, self.rows, self.damping = model, train, np.unique(rows), damping
         self.weights = dict(tuned_weights(model) if weights is None else weights)
+        self.coordinates = coordinates or Plain(damping)
         self.pad_id, self.layout = pad_id, layout or Layout()
-        self._start = {name: p.detach().clone() for name, p in self.weights.items()}
         self._device = next(iter(self.weights.values())).device
 
     def respond(self, nudge: Nudge, steps: int = 20, tolerance: float = 1e-3) -> Response:
@@ -152,74 +157,60 @@ class Proximal:
             WhenceError: a row that is not there or is named twice; an objective that is not finite.
         """
         self._check(nudge)
+        still = torch.zeros(sum(p.numel() for p in self.weights.values()), dtype=self._dtype, device=self._device)
         if not len(nudge.rows) or not nudge.copies.any():
-            return Response({name: torch.zeros_like(p) for name, p in self._start.items()}, 0.0, 0.0, 0)
-        objective = _Objective(self, nudge)
-        u = torch.zeros(sum(p.numel() for p in self._start.values()), dtype=self._dtype, device=self._device,
-                        requires_grad=True)
-        best = (np.inf, u.detach())  # a line search may end on a worse point than it has met
+            return Response(self._split(still), 0.0, 0.0, 0)
+        with frozen(self.model):
+            return self._respond(nudge, still, steps, tolerance)
+
+    def _respond(self, nudge: Nudge, still: Tensor, steps: int, tolerance: float) -> Response:
+        objective, coordinates = _Objective(self, nudge), self.coordinates
+        first = coordinates.pulled(objective(still)[1])
+        if not first.any():
+            return Response(self._split(still), 0.0, 0.0, objective.evaluations)
+        # L-BFGS' first step is min(1, 1/|g|_1) g: the whole of it for an objective times c in coordinates / sqrt(c)
+        root = 1 / first.abs().sum().item()
+        u = still.clone().requires_grad_()
+        best = (np.inf, still, first)  # a line search may end on a worse point than it has met
 
         def evaluate() -> float:
             nonlocal best
-            value, u.grad = objective(u.detach())
+            delta = coordinates.weights(u.detach()) / root
+            value, gradient = objective(delta)
+            gradient = coordinates.pulled(gradient)
+            u.grad = gradient * root
             if value < best[0]:
-                best = value, u.detach().clone()
-            return value
+                best = value, delta, gradient
+            return value * root**2
 
-        first = evaluate()
-        assert u.grad is not None
-        start = u.grad.norm().item()
-        goal = tolerance * u.grad.abs().max().item()
-        optimizer = torch.optim.LBFGS([u], lr=1.0, max_iter=steps, max_eval=3 * steps, tolerance_grad=goal,
+        optimizer = torch.optim.LBFGS([u], lr=1.0, max_iter=steps, max_eval=3 * steps,
+                                      tolerance_grad=tolerance * root * first.abs().max().item(),
                                       tolerance_change=0.0, history_size=HISTORY, line_search_fn="strong_wolfe")
         optimizer.step(evaluate)
-        left = objective(best[1])[1].norm().item() / start if start else 0.0
-        return Response({name: part * objective.scale for name, part in self._split(best[1]).items()}, left,
-                        (first - best[0]) / objective.factor, objective.evaluations)
+        value, delta, gradient = best
+        return Response(self._split(delta), (gradient.norm() / first.norm()).item(), -value, objective.evaluations)
 
     def measure(self, response: Response, queries: Examples, measurement: Measurement | None = None) -> Measured:
         """What becomes of queries under a response."""
-        with self._moved(response.delta):
+        with kept(self.model, self.weights):
+            with torch.no_grad():
+                for name, p in self.weights.items():
+                    p.add_(response.delta[name].to(p.dtype))
             return sweep(self.model, queries, measurement=measurement, pad_id=self.pad_id, layout=self.layout,
                          what="queries under a nudge")
 
     @property
     def bytes_needed(self) -> int:
         """What a response takes beside the model: L-BFGS' pairs, the point, its gradient and direction, and copies."""
-        return (2 * HISTORY + 8) * self._dtype.itemsize * sum(p.numel() for p in self._start.values())
+        return (2 * HISTORY + 12) * self._dtype.itemsize * sum(p.numel() for p in self.weights.values())
 
     @property
     def _dtype(self) -> torch.dtype:
-        return torch.promote_types(next(iter(self._start.values())).dtype, torch.float32)
+        return torch.promote_types(next(iter(self.weights.values())).dtype, torch.float32)
 
     def _split(self, flat: Tensor) -> dict[str, Tensor]:
-        parts = flat.split([p.numel() for p in self._start.values()])
-        return {name: part.view(p.shape) for (name, p), part in zip(self._start.items(), parts, strict=True)}
-
-    @contextmanager
-    def _differentiated(self) -> Iterator[None]:
-        """While open, a forward pass has a graph back to the weights that may move, and to nothing else."""
-        with frozen(self.model), torch.enable_grad():
-            try:
-                for p in self.weights.values():
-                    p.requires_grad_(True)
-                yield
-            finally:
-                for p in self.weights.values():
-                    p.requires_grad_(False)
-
-    @contextmanager
-    def _moved(self, delta: Mapping[str, Tensor]) -> Iterator[None]:
-        """While open, the weights are theta_s + delta; afterwards theta_s to the bit."""
-        try:
-            with torch.no_grad():
-                for name, p in self.weights.items():
-                    p.copy_(self._start[name] + delta[name].to(p.dtype))
-            yield
-        finally:
-            with torch.no_grad():
-                for name, p in self.weights.items():
-                    p.copy_(self._start[name])
+        parts = flat.split([p.numel() for p in self.weights.values()])
+        return {name: part.view(p.shape) for (name, p), part in zip(self.weights.items(), parts, strict=True)}
 
     def _check(self, nudge: Nudge) -> None:
         count = len(self.train)
@@ -231,13 +222,11 @@ class Proximal:
 
 
 class _Objective:
-    """One nudge's objective times a factor, in the scaled coordinates u."""
+    """One nudge's objective less its value at theta_s, and its gradient, at theta_s + delta."""
 
     def __init__(self, problem: Proximal, nudge: Nudge) -> None:
         count = len(problem.train)
         self.problem, self.evaluations = problem, 0
-        self.factor = count / float(np.abs(nudge.copies).sum())  # a gradient of the size of one row's
-        self.scale = (problem.damping * self.factor) ** -0.5
         held = np.setdiff1d(problem.rows, nudge.rows)
         self.hold, self.push = np.zeros(count), np.zeros(count)
         self.push[nudge.rows], self.hold[nudge.rows] = nudge.copies / count, 1 / count
@@ -249,32 +238,34 @@ class _Objective:
                         for at in plan_batches(some, problem.layout.batch_tokens, problem.layout.batch_size)]
         self.kept: dict[int, Tensor] = {}
 
-    def __call__(self, u: Tensor) -> tuple[float, Tensor]:
+    def __call__(self, delta: Float[Tensor, " P"]) -> tuple[float, Float[Tensor, " P"]]:
         """Value and gradient.
 
         Raises:
             WhenceError: one of them is not finite.
         """
-        problem, total = self.problem, 0.5 * u.double().square().sum().item()
-        gradient, delta = u.clone(), problem._split(u * self.scale)
+        problem = self.problem
+        total, gradient = 0.5 * problem.damping * delta.double().square().sum().item(), problem.damping * delta
         self.evaluations += 1
+        weights = {name: (p.detach() + part.to(p.dtype)).requires_grad_()
+                   for (name, p), part in zip(problem.weights.items(), problem._split(delta).values(), strict=True)}
+        own = problem._split(gradient)
         for place, (rows, batch) in enumerate(self.batches):
-            before = self._before(place, batch)
-            with problem._differentiated(), problem._moved(delta):
-                value = self._batch(rows, batch, before)
-                parts = torch.autograd.grad(value, list(problem.weights.values()), allow_unused=True)
-            total += self.factor * value.item()
-            for own, part in zip(problem._split(gradient).values(), parts, strict=True):
+            with torch.enable_grad():
+                value = self._batch(rows, batch, self._before(place, batch), weights)
+                parts = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+            total += value.item()
+            for name, part in zip(weights, parts, strict=True):
                 if part is not None:
-                    own.add_(part.to(own.dtype), alpha=self.factor * self.scale)
+                    own[name].add_(part.to(gradient.dtype))
         if not (np.isfinite(total) and bool(gradient.isfinite().all())):
             raise WhenceError(f"the proximal objective is {total} with a gradient of norm {gradient.norm().item()}; "
                               "expected finite numbers: a larger damping, or fewer copies")
         return total, gradient
 
-    def _batch(self, rows: np.ndarray, batch: Batch, before: Tensor) -> Tensor:
-        """The part of a batch, without the factor."""
-        z = counted_logits(self.problem.model, batch)
+    def _batch(self, rows: np.ndarray, batch: Batch, before: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """The part of a batch."""
+        z = self._logits(batch, weights)
         wide = torch.promote_types(z.dtype, torch.float32)
         p, dz = before.to(wide).softmax(dim=-1), z.to(wide) - before.to(wide)
         dz = dz - (p * dz).sum(dim=-1, keepdim=True)
@@ -288,8 +279,11 @@ class _Objective:
         """The logits at theta_s, by the very kernels of a pass that is differentiated."""
         if place in self.kept:
             return self.kept[place]
-        with self.problem._differentiated():
-            z = counted_logits(self.problem.model, batch).detach()
+        z = self._logits(batch, {name: p.detach().requires_grad_() for name, p in self.problem.weights.items()})
+        z = z.detach()
         if sum(one.numel() * one.element_size() for one in (*self.kept.values(), z)) <= KEPT_BYTES:
             self.kept[place] = z
         return z
+
+    def _logits(self, batch: Batch, weights: Mapping[str, Tensor]) -> Tensor:
+        return counted_logits(self.problem.model, batch, weights)
