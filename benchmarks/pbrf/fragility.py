@@ -46,11 +46,11 @@ from whence.curvature.damping import Damping
 from whence.curvature.kronecker import Curvature
 from whence.curvature.solver import Kronecker
 from whence.models.blocks import list_blocks
-from whence.tasks.interval import bootstrap_mean
+from whence.tasks.interval import bootstrap_mean, plain
 from whence.truth.output_loss import CrossEntropy
 from whence.truth.responses import Problem, Responses, flat_weights
 
-TRAIN, TEST, POINTS, COLD = 120, 30, 20, 8
+TRAIN, TEST, POINTS, COLD = 120, 30, 12, 6
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU}
 TEST_CHOICES, TRAIN_CHOICES = ("largest loss", "median loss", "random"), ("influence", "loss", "random")
 
@@ -101,7 +101,7 @@ def run(cell: Cell, seed: int) -> dict[str, Any]:
     tested = Problem.of_network(model, test.x, test.y, CrossEntropy())
 
     def fit(theta: Tensor, removed: Sequence[int] | np.ndarray = ()) -> Tensor:
-        return Responses(problem, theta, 1.0, tolerance=1e-5, iterations=1500).warm(removed).theta
+        return Responses(problem, theta, 1.0, tolerance=1e-4, iterations=500).warm(removed).theta
 
     theta = fit(flat_weights(model))
     losses, test_losses = (part.losses(theta).detach().numpy() for part in (problem, tested))
@@ -150,14 +150,15 @@ def run(cell: Cell, seed: int) -> dict[str, Any]:
         truth = np.array([warm[tuple(rows)][q] for rows in lists])
         for name, scores in estimates.items():
             told = np.array([scores[q, rows].sum() for rows in lists])
-            found[f"{choice} | {how} | {name}"] = [_correlation(spearmanr, told, truth),
-                                                   _correlation(pearsonr, told, truth)]
-    floor = np.mean([_correlation(spearmanr, cold[0][:, q], cold[1][:, q]) for q in asked.values()])
+            found[f"{choice} | {how} | {name}"] = [plain(_correlation(spearmanr, told, truth)),
+                                                   plain(_correlation(pearsonr, told, truth))]
     told_cold = np.stack([estimates["Gauss-Newton"][:, list(rows)].sum(axis=1) for rows in some])
-    with_cold = np.mean([_correlation(spearmanr, told_cold[:, q], np.mean(cold, axis=0)[:, q]) for q in asked.values()])
+    floor = [_correlation(spearmanr, cold[0][:, q], cold[1][:, q]) for q in asked.values()]
+    with_cold = [_correlation(spearmanr, told_cold[:, q], np.mean(cold, axis=0)[:, q]) for q in asked.values()]
     gradient = torch.autograd.functional.jacobian(lambda w: problem.objective(w, problem.without([])), theta)
-    return {"cell": str(cell), "seed": seed, "correlations": found, "noise floor": float(floor),
-            "with cold starts": float(with_cold), "top eigenvalue": float(torch.linalg.eigvalsh(whole)[-1]),
+    return {"cell": str(cell), "seed": seed, "correlations": found, "noise floor": plain(float(np.mean(floor))),
+            "with cold starts": plain(float(np.mean(with_cold))),
+            "top eigenvalue": float(torch.linalg.eigvalsh(whole)[-1]),
             "least eigenvalue": float(torch.linalg.eigvalsh(whole)[0]), "gradient": float(gradient.norm()),
             "loss": float(losses.mean()), "accuracy": float(np.mean(
                 functional_call(model, {}, (test.x,)).argmax(dim=1).numpy() == test.y.numpy())),
@@ -175,25 +176,38 @@ def _correlation(measure: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> f
     return float(measure(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
 
 
+def spearman(one: dict[str, Any], how: str, name: str, choices: Sequence[str] = TEST_CHOICES) -> float:
+    """Mean over test rows of a seed; NaN where none has one."""
+    found = [one["correlations"][f"{choice} | {how} | {name}"][0] for choice in choices]
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Markdown: Spearman with warm leave-one-out, by cell, test row and training rows; and the floor."""
-    cells = list(dict.fromkeys(one["cell"] for one in runs))
+    """Markdown: Spearman with warm leave-one-out by network; then of the base by test row and training rows."""
+    def mean(values: Sequence[float | None]) -> str:
+        return str(bootstrap_mean(np.array(values, dtype=float)))
+
     heads = ["network", "seeds", *[f"{how}: {name}" for how in ("influence", "random")
                                    for name in ("Gauss-Newton", "EK-FAC", "gradient dot")],
-             "cold truth", "two cold truths", "top eigenvalue"]
+             "cold truth, Gauss-Newton", "two cold truths", "top eigenvalue", "gradient norm"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for cell in cells:
+    for cell in map(str, CELLS):
         mine = [one for one in runs if one["cell"] == cell]
-
-        def mean(values: Sequence[float]) -> str:
-            return str(bootstrap_mean(np.array(values)))
-
-        row = [cell, str(len(mine))]
-        row += [mean([np.nanmean([one["correlations"][f"{choice} | {how} | {name}"][0] for choice in TEST_CHOICES])
-                      for one in mine]) for how in ("influence", "random")
-                for name in ("Gauss-Newton", "EK-FAC", "gradient dot")]
-        row += [mean([one[name] for one in mine]) for name in ("with cold starts", "noise floor", "top eigenvalue")]
-        lines.append(f"| {' | '.join(row)} |")
+        if mine:
+            row = [cell, str(len(mine))]
+            row += [mean([spearman(one, how, name) for one in mine]) for how in ("influence", "random")
+                    for name in ("Gauss-Newton", "EK-FAC", "gradient dot")]
+            row += [mean([one[name] for one in mine]) for name in ("with cold starts", "noise floor")]
+            row += [f"{np.median([one[name] for one in mine]):.2g}" for name in ("top eigenvalue", "gradient")]
+            lines.append(f"| {' | '.join(row)} |")
+    base = [one for one in runs if one["cell"] == str(Cell())]
+    solvers = ("Gauss-Newton", "Hessian", "EK-FAC", "gradient dot")
+    lines += ["", f"| test row | training rows | {' | '.join(solvers)} |", f"|---|---|{'---|' * len(solvers)}"]
+    for choice in TEST_CHOICES:
+        for how in TRAIN_CHOICES:
+            row = [mean([spearman(one, how, name, [choice]) for one in base]) for name in solvers]
+            lines.append(f"| {choice} | {how} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -207,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = options.out.with_suffix(".json")
     runs: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     there = {(one["cell"], one["seed"]) for one in runs}
-    left = [(cell, seed) for seed in range(options.seeds) for cell in CELLS if (str(cell), seed) not in there]
+    left = [(cell, seed) for cell in CELLS for seed in range(options.seeds) if (str(cell), seed) not in there]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         for future in as_completed([pool.submit(run, cell, seed) for cell, seed in left]):
             runs.append(future.result())

@@ -1,6 +1,7 @@
 """The five gaps on convex problems, small networks and a small language model: which of them dominate?
 
     python benchmarks/pbrf/gaps.py --out benchmarks/results/gaps [--seeds 5] [--problems ridge logistic ...]
+    python benchmarks/pbrf/gaps.py --out benchmarks/results/gaps-convex --problems ridge logistic --share 0.001 --exact
 
 | problem | data | model |
 |---|---|---|
@@ -51,7 +52,7 @@ from whence.truth.responses import Forward, Problem, Responses, flat_weights
 matplotlib.use("Agg")  # no screen needed
 from matplotlib import pyplot
 
-ROWS, HELD_OUT = 120, 40
+ROWS, HELD_OUT, TIGHT = 120, 40, 1e-9
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,12 @@ def language_case(seed: int) -> Case:
 CASES = ("ridge", "logistic", "MLP, regression", "MLP, classification", "language model")
 
 
-def trained(case: Case, start: Tensor, removed: Sequence[int] | np.ndarray = ()) -> Tensor:
+def trained(case: Case, start: Tensor, removed: Sequence[int] | np.ndarray = (), share: float = 1.0) -> Tensor:
     """The training of a case, without some rows."""
-    weights = case.problem.without(removed)
+    weights = case.problem.without(removed, share)
     if case.steps == 0:
-        return Responses(case.problem, start, 1.0, tolerance=1e-9, iterations=case.iterations).warm(removed).theta
+        return Responses(case.problem, start, 1.0, tolerance=TIGHT, iterations=case.iterations,
+                         share=share).warm(removed).theta
     theta = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=case.rate)
     for step in range(case.steps):
@@ -161,8 +163,8 @@ def put(blocks: Sequence[Block], theta: Tensor) -> None:
             block.module.bias.data.copy_(part[block.outputs * block.inputs :])
 
 
-def run(name: str, seed: int) -> dict[str, Any]:
-    """One seed of one problem."""
+def run(name: str, seed: int, share: float = 1.0, exact: bool = False) -> dict[str, Any]:
+    """One seed of one problem; `share` of the weight of the rows is taken out; the practical estimate may be exact."""
     torch.set_num_threads(1)
     start = time.monotonic()
     case = language_case(seed) if name == "language model" else table_case(name, seed)
@@ -180,13 +182,14 @@ def run(name: str, seed: int) -> dict[str, Any]:
         parts = [part[None].clone() for part in v.split(sizes)]
         return torch.cat([part.whole()[0] for part in solver.solve(parts, case.situation).vectors])
 
-    responses = Responses(problem, theta, lam, tolerance=1e-6, iterations=case.iterations,
-                          exactness=1e-5 if name == "language model" else 1e-10)
+    responses = Responses(problem, theta, lam, tolerance=TIGHT if share < 1 else 1e-6, iterations=case.iterations,
+                          exactness=1e-5 if name == "language model" else 1e-10, share=share)
     rng, n = np.random.default_rng([seed, 3]), problem.rows
     removed = [rng.permutation(n)[:k] for k in (1, 1, 1, 1, *2 * [max(2, n // 20)], *2 * [max(3, n // 10)])]
     cold = case.fresh(seed + 1000)
-    found = five_gaps(responses, removed, lambda rows: trained(case, cold, rows), case.outputs,
-                      lambda weights: -case.losses(weights).detach().numpy(), practical)
+    found = five_gaps(responses, removed, lambda rows: trained(case, cold, rows, share), case.outputs,
+                      lambda weights: -case.losses(weights).detach().numpy(),
+                      responses.exact_inverse if exact else practical)
     with torch.no_grad():
         start_loss, end_loss = (float(problem.losses(w).mean()) for w in (case.fresh(seed), theta))
     stationary = torch.autograd.functional.jacobian(lambda w: problem.objective(w, problem.without([])), theta)
@@ -247,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="without its ending")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--problems", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows' weight that is taken out")
+    parser.add_argument("--exact", action="store_true", help="r5 with the exact inverse too")
     options = parser.parse_args(arguments)
     path = options.out.with_suffix(".json")
     runs: list[dict[str, Any]] = read_json(path) if path.exists() else []
@@ -254,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.problems:
         for seed in range(options.seeds):
             if (name, seed) not in there:
-                runs.append(run(name, seed))
+                runs.append(run(name, seed, options.share, options.exact))
                 write_json(path, runs)
                 print(f"{name}, seed {seed}: {runs[-1]['seconds']:.0f} s", flush=True)
     with atomic_file(options.out.with_suffix(".md")) as part:

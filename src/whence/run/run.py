@@ -47,7 +47,7 @@ from whence.run.solved import solver_of
 from whence.run.stored import place_of, slug, with_earlier
 from whence.run.stream import SHARD_ROWS, Stream, search
 from whence.run.subject import Subject
-from whence.run.truth import bank_of
+from whence.run.truth import bank_of, stiffness_of
 from whence.run.verify import TRIVIAL, Verification
 from whence.scores.matrix import Scores
 from whence.sweep.precision import Precision
@@ -287,8 +287,9 @@ class Run:
         if scores.values.shape != (len(examples), len(self.train)):
             raise WhenceError(f"{scores.method}: scores of shape {list(scores.values.shape)}; expected "
                               f"[{len(examples)} queries, {len(self.train)} training rows]")
+        stiff = stiffness_of(self.folder, self.record, self.train)
         return Verification(self._situation(), scored, scores, call, self.subject.measurement,
-                            lambda some: self.scored(some, [str(call)])[str(call)].values, self.bank,
+                            lambda some: self.scored(some, [str(call)])[str(call)].values, stiff, self.bank,
                             self.folder).card(level, seconds, seed)
 
     def bank(self) -> Bank:

@@ -62,8 +62,7 @@ from whence.truth.subsets import random_subsets
 TRIVIAL = ("gradient-dot", "bm25", "repsim")
 FOLDER = "trust"
 SELF, LOOKED_AT, HELD, MEMBERS = 16, 4, 64, 32
-STEPS, PUSH_STEPS = 15, 10
-STIFF = Damping(1.0, "global")  # of nudges: with less, they go far where no row holds them, and take many more steps
+STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class Verification:
         call: the method that made them; None where they come from elsewhere.
         measurement: of the queries.
         score: scores of other queries by the method: how it does on training rows.
+        stiffness: of the fine-tune (`whence.train.stiffness`), which nudges are made under; NaN where it is not known.
         bank: the retrain bank, made when it is asked for.
         folder: of the run; None keeps nothing.
     """
@@ -87,6 +87,7 @@ class Verification:
     call: MethodCall | None
     measurement: Measurement
     score: Callable[[Examples], np.ndarray]
+    stiffness: float
     bank: Callable[[], Bank]
     folder: Path | None
 
@@ -168,16 +169,19 @@ class Verification:
         nudged = nudge(problem, plan_nudges(self._values, seed=seed), queries, self._values, self.measurement,
                        steps=STEPS, seconds=seconds - (time.monotonic() - start))
         pushed = nudge(problem, plan_pushes(self._values, nudged.answered, seed=seed), queries, self._values,
-                       self.measurement, steps=PUSH_STEPS, seconds=seconds - (time.monotonic() - start), fewest=2)
+                       self.measurement, steps=STEPS, seconds=seconds - (time.monotonic() - start), fewest=2)
         moved, changed = (np.concatenate([getattr(one, name) for one in (nudged, pushed)])
                           for name in ("observed", "changed"))
         return [*dials, nudge_dial(nudged), behaviour_dial(moved, changed, nudged.unit, "nudges")]
 
     def _problem(self, rows: np.ndarray) -> Proximal:
-        """The objective of nudges, in coordinates whitened by EK-FAC."""
-        situation, stiff = self.situation, Kronecker(Curvature("ekfac"), STIFF)
-        fitted, weights = situation.fit(stiff.curvature), tuned_weights(situation.model)
-        damping = stiff.lambdas(fitted)[0]
+        """The objective of nudges, as stiff as the fine-tune was, in coordinates whitened by EK-FAC.
+
+        Where it is not known how it was trained, the damping is the usual one, .1 of the mean eigenvalue.
+        """
+        situation, usual = self.situation, Kronecker(Curvature("ekfac"), Damping(rule="global"))
+        fitted, weights = situation.fit(usual.curvature), tuned_weights(situation.model)
+        damping = usual.lambdas(fitted)[0] if np.isnan(self.stiffness) else self.stiffness
         return Proximal(situation.model, situation.train, rows, damping, weights=weights,
                         coordinates=Whitened(damping, weights, situation.blocks, fitted.blocks),
                         pad_id=situation.pad_id, layout=situation.layout)

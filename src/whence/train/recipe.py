@@ -67,6 +67,8 @@ class Recipe:
     dtype: str = "fp32"
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # else what is written down could not be read back
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), field.default))
         for name, allowed in (("tune", TUNES), ("schedule", SCHEDULES), ("reduction", tuple(REDUCTIONS)),
                               ("dtype", DTYPES)):
             if getattr(self, name) not in allowed:

@@ -17,11 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import rich.box
 import rich.table
 from rich.text import Text
 
 from whence.base.errors import WhenceError
+from whence.tasks.interval import plain
 from whence.trust.dial import LEVELS, Dial, Level, Reading, Role
 
 Answer = Literal["believe", "doubt", "don't believe"]
@@ -96,6 +98,14 @@ class Card:
         """Of all queries together."""
         return verdict(self.dials)
 
+    @property
+    def overall(self) -> float:
+        """One number: the rank correlation of scores with what retraining does, measured where it was (`paid`), else
+        expected from what nudges did (`cheap`); NaN where neither was looked at.
+        """
+        values = [dial.value for role in ("truth", "response") for dial in self.dials if dial.role == role]
+        return next((value for value in values if not np.isnan(value)), float("nan"))
+
     def of(self, query: int) -> Verdict:
         """Of one query."""
         if not 0 <= query < len(self.queries):
@@ -114,6 +124,7 @@ class Card:
             return {"answer": one.answer, "because": list(one.because)}
 
         return {"method": self.method, "level": self.level, "verdict": plain_verdict(self.verdict),
+                "overall": plain(self.overall),
                 "queries": [{"id": name, **plain_verdict(self.of(q))} for q, name in enumerate(self.queries)],
                 "dials": [dial.to_json() for dial in self.dials], "facts": dict(self.facts)}
 

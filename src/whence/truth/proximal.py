@@ -15,10 +15,10 @@ coordinates (`whence.truth.coordinates`) in which its Hessian is near the identi
 step the one of that Hessian; gradient and objective at the end are reported. With c = 0 the start is the minimum and
 nothing moves. Divergence and change of loss are computed from the differences z - z_s of logits, centred under p_s,
 
-    KL = log(1 + sum p_s (e^dz - 1))        L - L_s = KL - dz_y,        sum p_s dz = 0
+    KL = log sum p_s e^dz = log(1 + sum p_s (e^dz - 1))        L - L_s = KL - dz_y,        sum p_s dz = 0
 
-so that float32 keeps their digits where both are tiny. Cost of an evaluation: forward and backward over the rows; the
-logits of theta_s are kept where they fit, else made again.
+the last form where dz is small, so that float32 keeps the digits. Cost of an evaluation: forward and backward over the
+rows; the logits of theta_s are kept where they fit, else made again.
 """
 
 from __future__ import annotations
@@ -267,9 +267,12 @@ class _Objective:
         """The part of a batch."""
         z = self._logits(batch, weights)
         wide = torch.promote_types(z.dtype, torch.float32)
-        p, dz = before.to(wide).softmax(dim=-1), z.to(wide) - before.to(wide)
+        log_p, dz = before.to(wide).log_softmax(dim=-1), z.to(wide) - before.to(wide)
+        p = log_p.exp()
         dz = dz - (p * dz).sum(dim=-1, keepdim=True)
-        divergence = (p * torch.expm1(dz)).sum(dim=-1).log1p()
+        near = dz.detach().abs().amax(dim=-1) < 1  # else nothing cancels, and e^dz may overflow
+        divergence = torch.where(near, (p * torch.expm1(dz.clamp_max(1))).sum(dim=-1).log1p(),
+                                 torch.logsumexp(log_p + dz, dim=-1))
         loss = divergence - dz.gather(1, batch.targets[:, None])[:, 0]
         hold, push = (torch.from_numpy(weights[rows]).to(self.problem._device)[batch.owners]
                       for weights in (self.hold, self.push))
