@@ -36,8 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Everything on built-in data, in minutes; leaves whence-demo/report.html
 	$(BIN)/whence demo
 
-test: $(STAMP)  ## The tests; PYTEST_ARGS='-k sweep' chooses among them
-	$(BIN)/pytest $(PYTEST_ARGS)
+test: $(STAMP)  ## The tests, two processes of one thread; PYTEST_ARGS='-k sweep' chooses among them
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Only the tests marked slow
 	$(BIN)/pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: none is marked slow yet

@@ -136,7 +136,7 @@ CARD = {"method": HEADLINE, "level": "free", "verdict": {"answer": "don't believ
         "dials": [{"name": "hubs", "level": "free", "role": "cause", "reading": "bad", "says": "row 'x' <b> holds 90%",
                    "expected": "at most 30%", "value": 0.9},
                   {"name": "like BM25", "level": "free", "role": "note", "reading": "unknown", "says": "it is like it",
-                   "expected": "", "value": 0.5}], "facts": {}}
+                   "expected": "", "value": 0.5}], "facts": {}, "overall": 0.1, "expectation": "rank correlation: .100"}
 
 
 def test_a_card_stands_on_the_page_and_only_there_where_it_is() -> None:

@@ -80,6 +80,19 @@ def test_json_goes_there_and_back() -> None:
     assert Card.from_json(value).to_json() == made.to_json()
 
 
+def test_the_overall_number_is_what_retraining_says_and_else_what_nudges_say() -> None:
+    def overall(*values: tuple[Role, float]) -> tuple[float, str]:
+        dials = tuple(Dial(role, "paid", role, GOOD, "", "", value) for role, value in values)
+        made = Card("m", "paid", ("a",), dials, {})
+        return made.overall, made.expectation
+
+    assert overall(("response", 0.4), ("truth", 0.7)) == (0.7, "; rank correlation with retraining, measured: .700")
+    assert overall(("response", 0.4), ("truth", float("nan"))) == (
+        0.4, "; rank correlation with retraining, expected from nudges: .400")
+    nothing = overall(("cause", 0.9))
+    assert np.isnan(nothing[0]) and nothing[1] == ""
+
+
 def test_the_terminal_shows_every_dial() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(card().to_rich())

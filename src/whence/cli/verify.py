@@ -71,7 +71,7 @@ def verify(
     console.print(card.to_rich())
     told = ", ".join(f"{answer} {count}" for answer, count in card.answers.items() if count)
     console.print(f"{card.verdict}", style="bold", highlight=False)
-    console.print(f"of {len(card.queries)} queries: {told}", highlight=False)
+    console.print(f"of {len(card.queries)} queries: {told}{card.expectation}", highlight=False)
     if level == "free":
         console.print("free dials can only raise doubt; `--level cheap` tests the scores", highlight=False)
     if page:

@@ -23,7 +23,7 @@ import rich.table
 from rich.text import Text
 
 from whence.base.errors import WhenceError
-from whence.tasks.interval import plain
+from whence.tasks.interval import plain, short
 from whence.trust.dial import LEVELS, Dial, Level, Reading, Role
 
 Answer = Literal["believe", "doubt", "don't believe"]
@@ -106,6 +106,15 @@ class Card:
         values = [dial.value for role in ("truth", "response") for dial in self.dials if dial.role == role]
         return next((value for value in values if not np.isnan(value)), float("nan"))
 
+    @property
+    def expectation(self) -> str:
+        """The overall number in words, or nothing."""
+        if np.isnan(self.overall):
+            return ""
+        how = "measured" if any(dial.role == "truth" and not np.isnan(dial.value) for dial in self.dials) else (
+            "expected from nudges")
+        return f"; rank correlation with retraining, {how}: {short(self.overall)}"
+
     def of(self, query: int) -> Verdict:
         """Of one query."""
         if not 0 <= query < len(self.queries):
@@ -124,7 +133,7 @@ class Card:
             return {"answer": one.answer, "because": list(one.because)}
 
         return {"method": self.method, "level": self.level, "verdict": plain_verdict(self.verdict),
-                "overall": plain(self.overall),
+                "overall": plain(self.overall), "expectation": self.expectation.removeprefix("; "),
                 "queries": [{"id": name, **plain_verdict(self.of(q))} for q, name in enumerate(self.queries)],
                 "dials": [dial.to_json() for dial in self.dials], "facts": dict(self.facts)}
 
