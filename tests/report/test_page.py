@@ -142,6 +142,7 @@ CARD = {"method": HEADLINE, "level": "free", "verdict": {"answer": "don't believ
 def test_a_card_stands_on_the_page_and_only_there_where_it_is() -> None:
     page = to_html(content(card=CARD))
     assert 'id="card"' in page and "Don&#39;t believe" in page and "row &#39;x&#39; &lt;b&gt; holds 90%" in page
+    assert "Rank correlation: .100" in page
     assert "believe 0, doubt 5, don't believe 0" in page.replace("&#39;", "'") and ">fact</td>" in page
     assert "Should you believe it?" not in to_html(content())
     with pytest.raises(WhenceError, match="expected one of the headline"):
