@@ -50,7 +50,7 @@ from whence.tasks.interval import bootstrap_mean, plain
 from whence.truth.output_loss import CrossEntropy
 from whence.truth.responses import Problem, Responses, flat_weights
 
-TRAIN, TEST, POINTS, COLD = 120, 30, 12, 6
+TRAIN, TEST, POINTS, COLD = 120, 30, 10, 5
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "selu": nn.SELU}
 TEST_CHOICES, TRAIN_CHOICES = ("largest loss", "median loss", "random"), ("influence", "loss", "random")
 
@@ -71,8 +71,9 @@ class Cell:
                          for name, value in asdict(self).items())
 
 
-CELLS = (*(Cell(depth=depth, width=5, decay=decay) for depth in (1, 2, 4, 8) for decay in (0.0, 0.005)),
-         *(Cell(width=width) for width in (8, 20, 50)),
+CELLS = (*(Cell(depth=depth, width=5) for depth in (1, 2, 4)), Cell(), Cell(width=20),
+         *(Cell(depth=depth, width=5, decay=0.0) for depth in (1, 2, 4)),
+         *(Cell(depth=8, width=5, decay=decay) for decay in (0.0, 0.005)), Cell(width=50),
          *(Cell(depth=2, activation=name) for name in ("relu", "selu")),
          *(Cell(damping=damping) for damping in (1e-4, 1.0)), *(Cell(group=group) for group in (5, 15)))
 
@@ -101,7 +102,7 @@ def run(cell: Cell, seed: int) -> dict[str, Any]:
     tested = Problem.of_network(model, test.x, test.y, CrossEntropy())
 
     def fit(theta: Tensor, removed: Sequence[int] | np.ndarray = ()) -> Tensor:
-        return Responses(problem, theta, 1.0, tolerance=1e-4, iterations=500).warm(removed).theta
+        return Responses(problem, theta, 1.0, tolerance=1e-4, iterations=200).warm(removed).theta
 
     theta = fit(flat_weights(model))
     losses, test_losses = (part.losses(theta).detach().numpy() for part in (problem, tested))

@@ -88,6 +88,14 @@ def test_pushes_go_against_the_answer_that_stands() -> None:
         foretold = scores[q, rows] @ copies
         assert foretold == pytest.approx(side * min(3.0, 100 * abs(scores[q, rows].sum())))
     assert plan_pushes(np.zeros((1, 200)), np.array([True]))[0].copies[0] == 100
+    (once,), (less,), (wrong,) = (plan_pushes(scores[:1], np.array([True]), slope=slope) for slope in (1.0, 0.25, -1.0))
+    assert less.copies[0] == pytest.approx(min(100, 4 * once.copies[0])) and wrong.copies[0] == once.copies[0] < 100
+
+
+def test_the_slope_is_that_of_what_was_observed() -> None:
+    foretold = np.random.default_rng(0).normal(size=(9, 3))
+    assert nudged(foretold, 0.3 * foretold).slope == pytest.approx(0.3)
+    assert np.isnan(nudged(np.zeros((9, 3)), foretold).slope)
 
 
 def nudged(foretold: np.ndarray, observed: np.ndarray) -> Nudged:

@@ -168,8 +168,9 @@ class Verification:
             return [*dials, too_large(problem.bytes_needed, free)]
         nudged = nudge(problem, plan_nudges(self._values, seed=seed), queries, self._values, self.measurement,
                        steps=STEPS, seconds=seconds - (time.monotonic() - start))
-        pushed = nudge(problem, plan_pushes(self._values, nudged.answered, seed=seed), queries, self._values,
-                       self.measurement, steps=STEPS, seconds=seconds - (time.monotonic() - start), fewest=2)
+        pushes = plan_pushes(self._values, nudged.answered, slope=nudged.slope, seed=seed)
+        pushed = nudge(problem, pushes, queries, self._values, self.measurement, steps=STEPS,
+                       seconds=seconds - (time.monotonic() - start), fewest=2)
         moved, changed = (np.concatenate([getattr(one, name) for one in (nudged, pushed)])
                           for name in ("observed", "changed"))
         return [*dials, nudge_dial(nudged), behaviour_dial(moved, changed, nudged.unit, "nudges")]

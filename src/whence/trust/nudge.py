@@ -63,6 +63,14 @@ class Nudged:
     left: float
     unit: str
 
+    @property
+    def slope(self) -> float:
+        """Observed over foretold: least squares of each query, median over queries; NaN where nothing was foretold."""
+        square = (self.foretold**2).sum(axis=0)
+        slopes = np.divide((self.foretold * self.observed).sum(axis=0), square, out=np.full(len(square), np.nan),
+                           where=square > 0)
+        return float(np.nanmedian(slopes)) if np.isfinite(slopes).any() else float("nan")
+
 
 def plan_nudges(scores: Float[np.ndarray, "Q N"], groups: int = GROUPS, size: int | None = None,
                 copies: float = 1.0, seed: int = 0) -> list[Nudge]:
@@ -90,18 +98,21 @@ def plan_nudges(scores: Float[np.ndarray, "Q N"], groups: int = GROUPS, size: in
 
 
 def plan_pushes(scores: Float[np.ndarray, "Q N"], answered: Bool[np.ndarray, " Q"], pushes: int = PUSHES,
-                seed: int = 0) -> list[Nudge]:
+                slope: float = 1.0, seed: int = 0) -> list[Nudge]:
     """Strong nudges against the answer that stands: proponents of a response that is not the greedy answer, opponents
-    of one that is, in so many copies that they are foretold to move it by `PUSH`.
+    of one that is, in so many copies that they should move it by `PUSH`.
 
     Never more copies than would weigh as much as all rows together.
+
+    Args:
+        slope: observed over foretold of earlier nudges; 1 where it is not above 0.
     """
     queries, rows = scores.shape
     size, order = max(1, rows // 100), np.argsort(-scores, axis=1, kind="stable")
     found = []
     for q in np.random.default_rng(seed).permutation(queries)[:pushes]:
         chosen = order[q][::-1][:size] if answered[q] else order[q][:size]
-        each = abs(float(scores[q, chosen].sum()))
+        each = abs(float(scores[q, chosen].sum())) * (slope if slope > 0 else 1.0)
         copies = min(PUSH / each, rows / size) if each else rows / size
         found.append(Nudge.of(f"push of query {q}", chosen, copies))
     return found
@@ -145,10 +156,7 @@ def nudge_dial(nudged: Nudged) -> Dial:
     draws = Draws.make(count, queries, affordable(count, queries))
     rho = draws.correlation(draws.ranks(nudged.foretold), draws.ranks(nudged.observed))
     found = estimate(draws.mean(rho), queries)
-    square = (nudged.foretold**2).sum(axis=0)
-    slopes = np.divide((nudged.foretold * nudged.observed).sum(axis=0), square, out=np.full(queries, np.nan),
-                       where=square > 0)
-    slope = float(np.nanmedian(slopes)) if np.isfinite(slopes).any() else float("nan")
+    slope = nudged.slope
     sizes = "sizes agree" if SIZES[0] <= slope <= SIZES[1] else "sizes do not agree: read the order alone"
     still = not nudged.observed.any() or nudged.left > LEFT
     reading = Reading.UNKNOWN if still else clearly(found.low, found.high, LIMIT)
