@@ -88,8 +88,8 @@ def test_pushes_go_against_the_answer_that_stands() -> None:
         foretold = scores[q, rows] @ copies
         assert foretold == pytest.approx(side * min(3.0, 100 * abs(scores[q, rows].sum())))
     assert plan_pushes(np.zeros((1, 200)), np.array([True]))[0].copies[0] == 100
-    (once,), (less,), (wrong,) = (plan_pushes(scores[:1], np.array([True]), slope=slope) for slope in (1.0, 0.25, -1.0))
-    assert less.copies[0] == pytest.approx(min(100, 4 * once.copies[0])) and wrong.copies[0] == once.copies[0] < 100
+    (once,), (less,), (wrong,) = (plan_pushes(100 * scores[:1], np.array([True]), slope=s) for s in (1.0, 0.25, -1.0))
+    assert less.copies[0] == pytest.approx(4 * once.copies[0]) and wrong.copies[0] == once.copies[0] < 25
 
 
 def test_the_slope_is_that_of_what_was_observed() -> None:
