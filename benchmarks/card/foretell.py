@@ -126,7 +126,8 @@ def agreement(cells: Sequence[dict[str, Any]], told: np.ndarray, resamples: int 
 
     for _ in range(resamples):
         some = [of[name] for name in rng.choice(names, len(names))]
-        drawn.append(rho(np.concatenate([rng.choice(part, len(part)) for part in some if len(part)])))
+        parts = [rng.choice(part, len(part)) for part in some if len(part)]
+        drawn.append(rho(np.concatenate(parts)) if parts else float("nan"))
     within = {name: plain(rho(of[name])) for name in names}
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return {"value": rho(np.flatnonzero(known)), "low": low, "high": high, "cells": int(known.sum()), "within": within}
