@@ -11,7 +11,7 @@ from tests import tiny
 from tests.curvature import dense as oracle
 from whence.base.errors import WhenceError
 from whence.curvature.damping import Damping
-from whence.curvature.fit import Situation, default_rows, sample_rows
+from whence.curvature.fit import Situation, default_rows, label_draws, sample_rows
 from whence.curvature.kronecker import BlockCurvature, Curvature, eigenvectors
 from whence.curvature.products import collect_products, solve_queries
 from whence.curvature.solver import Identity, Kronecker
@@ -60,7 +60,7 @@ def dense(block: BlockCurvature) -> Tensor:
 @pytest.mark.parametrize("labels", ["sampled", "empirical"])
 def test_corrected_eigenvalues_are_the_diagonal_of_the_fisher_in_the_basis(architecture: str, labels: str) -> None:
     here = situation(architecture)
-    for G, block in zip(matrices(here, labels), here.fit(Curvature("ekfac", labels)).blocks, strict=True):
+    for G, block in zip(matrices(here, labels), here.fit(Curvature("ekfac", labels, draws=1)).blocks, strict=True):
         flat = G.flatten(1)
         fisher = flat.T @ flat / len(flat)
         Q = dense_basis(block)
@@ -230,7 +230,7 @@ def test_draws_are_rows_with_other_labels() -> None:
     over = here.train.over(draws)
     store = GradientStore(here.blocks, len(over), dtype=torch.float64)
     sweep(here.model, over, here.blocks, [store], labels=SampledLabels(2, every=5))
-    once = here.fit(Curvature("diagonal", seed=2)).blocks
+    once = here.fit(Curvature("diagonal", seed=2, draws=1)).blocks
     for flat, block, diagonal, shampoo, kfac, single in zip(
             store.take(), here.blocks, here.fit(Curvature("diagonal", seed=2, draws=draws)).blocks,
             here.fit(Curvature("shampoo", seed=2, draws=draws)).blocks,
@@ -241,10 +241,10 @@ def test_draws_are_rows_with_other_labels() -> None:
         assert not torch.allclose(G[:5], G[5:10])
         L, R = (G @ G.mT).mean(dim=0), (G.mT @ G).mean(dim=0)
         torch.testing.assert_close(dense(shampoo), torch.kron(L, R) / L.trace(), rtol=1e-8, atol=1e-14)
-        sizes = here.fit(Curvature("kfac", seed=2)).blocks[here.blocks.index(block)].mean
+        sizes = here.fit(Curvature("kfac", seed=2, draws=1)).blocks[here.blocks.index(block)].mean
         assert 0.3 < kfac.mean / sizes < 3
-    for wrong in ({"draws": 0}, {"draws": 2, "labels": "empirical"}):
-        with pytest.raises(WhenceError, match=r"draws=.: expected at least 1"):
+    for wrong in ({"draws": -1}, {"draws": 2, "labels": "empirical"}):
+        with pytest.raises(WhenceError, match=r"draws=-?.: expected 0 .enough. or more"):
             Curvature("ekfac", **wrong)  # type: ignore[arg-type]
 
 
@@ -294,7 +294,13 @@ def test_a_sample_is_seeded_and_bounded() -> None:
     assert len(first) == 7 and first.tolist() == again.tolist() != other.tolist()
     assert len(sample_rows(here.train, here.blocks, Curvature("kfac", rows=-1))) == 30
     assert len(sample_rows(here.train, here.blocks, Curvature("kfac", rows=99))) == 30
-    assert default_rows(here.train, here.blocks) > 30  # a small set is used whole
+    wanted = default_rows(here.train, here.blocks)
+    assert wanted > 30  # a small set is used whole, with so many labels a token as make up for what it lacks
+    assert here.fit(Curvature("kfac")).draws == min(16, -(-wanted // 30)) > 1
+    assert here.fit(Curvature("kfac", rows=7)).draws == 1  # there are more rows, which would say more
+    assert here.fit(Curvature("kfac", draws=3)).draws == 3 and here.fit(Curvature("kfac", "empirical")).draws == 1
+    for used, draws in ((100, 1), (99, 2), (50, 2), (49, 3), (1, 16)):
+        assert label_draws(Curvature("ekfac"), 100, used, used) == draws
     with pytest.raises(WhenceError, match="rows=-2: expected a number of rows"):
         Curvature("kfac", rows=-2)
 

@@ -60,11 +60,13 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 # The pass that is killed, and how many batches are left: 5 of its own, 8 of each pass after it, and two of the 6
 # queries.
-CASES = [("lora", "pass-covariances", "ekfac(rows=-1)", 5 + 8 + 8 + 2), ("lora", "products", "gradient-dot", 5 + 2),
-         ("lora", "pass-covariances", "eshampoo(rows=-1, parts=2)", 5 + 8 + 8 + 2),
-         ("full", "pass-covariances", "ekfac(rows=-1)", 5 + 8 + 8 + 2),
-         ("full", "pass-eigenvalues", "ekfac(rows=-1)", 5 + 8 + 2), ("full", "products", "ekfac(rows=-1)", 5 + 2),
-         ("full", "self", "kfac(rows=-1)", 5)]
+CASES = [("lora", "pass-covariances", "ekfac(rows=-1, draws=1)", 5 + 8 + 8 + 2),
+         ("lora", "products", "gradient-dot", 5 + 2),
+         ("lora", "pass-covariances", "eshampoo(rows=-1, parts=2, draws=1)", 5 + 8 + 8 + 2),
+         ("full", "pass-covariances", "ekfac(rows=-1, draws=1)", 5 + 8 + 8 + 2),
+         ("full", "pass-eigenvalues", "ekfac(rows=-1, draws=1)", 5 + 8 + 2),
+         ("full", "products", "ekfac(rows=-1, draws=1)", 5 + 2),
+         ("full", "self", "kfac(rows=-1, draws=1)", 5)]
 
 
 @pytest.mark.parametrize(("tune", "name", "method", "left"), CASES)

@@ -118,7 +118,8 @@ def test_a_trace_in_a_folder_sweeps_the_training_rows_once(copy_run: CopyRun, hi
         monkeypatch.setattr(module, lambda model, examples, *rest, **options: (
             swept.append(len(examples)), real(model, examples, *rest, **options))[1])
     assert [hit.row for hit in run.trace(PROMPT, RESPONSE)] == [hit.row for hit in hits]
-    assert swept == [24, 24, 1, 24]  # covariances, eigenvalues, the query in their basis, its scores
+    sample = 24 * hits.scores.facts["fit"]["draws"]
+    assert swept == [sample, sample, 1, 24]  # covariances, eigenvalues, the query in their basis, its scores
     np.testing.assert_array_equal(run.trace(PROMPT, RESPONSE).scores.values, hits.scores.values)
     assert len(swept) == 4
     run.trace(PROMPT, RESPONSE, "kfac")

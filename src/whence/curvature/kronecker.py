@@ -45,8 +45,9 @@ class Curvature:
             (`fit.default_rows`), -1 for all.
         seed: of sampled labels and rows.
         parts: diagonal blocks that the two covariances are cut into (1: none).
-        draws: labels sampled for each token, a pass over the rows each; a model that is sure of its rows nearly
-            always draws the same label, and its curvature is in the others.
+        draws: labels sampled for each token, a pass over the rows each; 0: one, and more where even all rows are too
+            few (`fit.label_draws`). A model that is sure of its rows nearly always draws the same label, and its
+            curvature is in the others.
 
     Raises:
         WhenceError: an unknown kind of labels, or numbers out of range.
@@ -57,7 +58,7 @@ class Curvature:
     rows: int = 0
     seed: int = 0
     parts: int = 1
-    draws: int = 1
+    draws: int = 0
 
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
@@ -68,8 +69,8 @@ class Curvature:
             raise WhenceError(f"parts={self.parts}: expected at least 1")
         if self.seed < 0:
             raise WhenceError(f"seed={self.seed}: expected 0 or more")
-        if self.draws < 1 or (self.draws > 1 and self.labels == "empirical"):
-            raise WhenceError(f"draws={self.draws}: expected at least 1, and with labels=empirical just 1")
+        if self.draws < 0 or (self.draws > 1 and self.labels == "empirical"):
+            raise WhenceError(f"draws={self.draws}: expected 0 (enough) or more, and with labels=empirical just 1")
 
     @property
     def moments(self) -> Literal["covariance", "shampoo"] | None:

@@ -10,7 +10,7 @@ from whence.methods.registry import solver_method
 
 @solver_method
 def eshampoo(*, damping: float = 0.1, rule: str = "block", labels: str = "sampled", rows: int = 0, seed: int = 0,
-             parts: int = 1, draws: int = 1, rank: int = 0) -> Kronecker:
+             parts: int = 1, draws: int = 0, rank: int = 0) -> Kronecker:
     """`ekfac` with the eigenvectors of `E[G^T G]` and `E[G G^T]` as bases.
 
     The corrected eigenvalues are the best diagonal in a given basis (George et al. 2018), so this differs from

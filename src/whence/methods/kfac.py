@@ -10,7 +10,7 @@ from whence.methods.registry import solver_method
 
 @solver_method
 def kfac(*, damping: float = 0.1, rule: str = "block", labels: str = "sampled", rows: int = 0, seed: int = 0,
-         parts: int = 1, draws: int = 1, rank: int = 0) -> Kronecker:
+         parts: int = 1, draws: int = 0, rank: int = 0) -> Kronecker:
     """`score = (1/N) v^T (C + lambda I)^-1 g` with `C = T E[d d^T] x E[a~ a~^T]` by block, T tokens a row.
 
     Exact for the Gauss-Newton matrix of one linear layer on independent tokens whose a and d are independent; half

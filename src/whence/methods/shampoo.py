@@ -10,7 +10,7 @@ from whence.methods.registry import solver_method
 
 @solver_method
 def shampoo(*, damping: float = 0.1, rule: str = "block", labels: str = "sampled", rows: int = 0, seed: int = 0,
-            parts: int = 1, draws: int = 1, rank: int = 0) -> Kronecker:
+            parts: int = 1, draws: int = 0, rank: int = 0) -> Kronecker:
     """`score = (1/N) v^T (C + lambda I)^-1 g` with `C = E[G G^T] x E[G^T G] / tr` by block.
 
     Its factors are moments of whole-sequence gradients, where those of `kfac` are moments of tokens. Options as for

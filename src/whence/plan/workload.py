@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from whence.curvature.collect import gradient_dtype
-from whence.curvature.fit import default_rows, sample_rows
+from whence.curvature.fit import default_rows, label_draws, sample_rows
 from whence.curvature.kronecker import Curvature
 from whence.curvature.solver import Solver
 from whence.data.batch import plan_batches
@@ -125,15 +125,17 @@ class Workload:
     @cached_property
     def fitted(self) -> Rows:
         """The rows that the curvature is fitted on."""
-        curvature = self.curvature
+        curvature, train = self.curvature, self.train
         assert curvature is not None
-        if self.train.count == len(self.train.examples):
-            picked = sample_rows(self.train.examples, self.blocks, curvature)
-            return Rows(self.train.examples.select(picked), len(picked) * curvature.draws)
-        wanted = curvature.rows or default_rows(self.train.examples, self.blocks)
-        count = self.train.count if wanted == -1 else min(wanted, self.train.count)
-        return Rows(self.train.examples.select(np.arange(min(count, len(self.train.examples)))),
-                    count * curvature.draws)
+        default = default_rows(train.examples, self.blocks)
+        if train.count == len(train.examples):
+            picked = sample_rows(train.examples, self.blocks, curvature)
+            count = len(picked)
+        else:
+            wanted = curvature.rows or default
+            count = train.count if wanted == -1 else min(wanted, train.count)
+            picked = np.arange(min(count, len(train.examples)))
+        return Rows(train.examples.select(picked), count * label_draws(curvature, default, count, train.count))
 
 
 def shapes(examples: Examples, layout: Layout) -> list[BatchShape]:
