@@ -17,7 +17,8 @@ def ekfac(*, damping: float = 0.1, rule: str = "block", labels: str = "sampled",
     whole-sequence gradients (`curvature/kronecker.py`). `labels=sampled` makes C the Gauss-Newton matrix of the loss,
     `labels=empirical` the empirical Fisher. `rows` is the sample it is fitted on (0: a default that grows with the
     widest block; -1: all), `draws` labels are sampled for each token (0: one, and more where all rows together are
-    too few), `parts` cuts the two covariances into diagonal blocks, `rank` keeps low-rank vectors, `rule` is that of the damping (block, largest, global, absolute).
+    too few), `parts` cuts the two covariances into diagonal blocks, `rank` keeps low-rank vectors, `rule` is that of
+    the damping (block, largest, global, absolute).
 
     Grosse et al. 2023 (arXiv 2308.03296), Eq. 18 to 21; George et al. 2018 (arXiv 1806.03884).
     """
