@@ -296,9 +296,10 @@ def test_a_sample_is_seeded_and_bounded() -> None:
     assert len(sample_rows(here.train, here.blocks, Curvature("kfac", rows=99))) == 30
     wanted = default_rows(here.train, here.blocks)
     assert wanted > 30  # a small set is used whole, with so many labels a token as make up for what it lacks
-    assert here.fit(Curvature("kfac")).draws == min(16, -(-wanted // 30)) > 1
-    assert here.fit(Curvature("kfac", rows=7)).draws == 1  # there are more rows, which would say more
-    assert here.fit(Curvature("kfac", draws=3)).draws == 3 and here.fit(Curvature("kfac", "empirical")).draws == 1
+    assert here.fit(Curvature("kfac")).curvature.draws == min(16, -(-wanted // 30)) > 1
+    assert here.fit(Curvature("kfac", rows=7)).curvature.draws == 1  # there are more rows, which would say more
+    assert here.fit(Curvature("kfac", draws=3)).curvature.draws == 3
+    assert here.fit(Curvature("kfac", "empirical")).curvature.draws == 1
     for used, draws in ((100, 1), (99, 2), (50, 2), (49, 3), (1, 16)):
         assert label_draws(Curvature("ekfac"), 100, used, used) == draws
     with pytest.raises(WhenceError, match="rows=-2: expected a number of rows"):

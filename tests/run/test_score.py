@@ -84,8 +84,7 @@ def test_all_methods_in_memory_share_their_sweeps(in_memory: Run, queries: Examp
         "scores of the training rows"]  # each fit once, for all dampings; scores of all solvers together
     draws = scored["ekfac(damping=0.1)"].facts["fit"]["draws"]
     assert draws > 1 and {(rows, blocks) for _, rows, blocks in sweeps[5:-1]} == {(24 * draws, 8)}
-    assert sweeps[-1][1:] == (24, 8)
-    assert scored.accuracy == np.mean(scored.measured["wrong_tokens"] == 0)
+    assert sweeps[-1][1:] == (24, 8) and scored.accuracy == np.mean(scored.measured["wrong_tokens"] == 0)
     table = scored.table(resamples=100)
     assert list(table.rows) == ALL and table.n_train == 24
 

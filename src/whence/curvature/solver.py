@@ -79,7 +79,7 @@ class Kronecker:
             vectors.append(LowRank.of(V, block.outputs, block.inputs, block.bias, self.rank) if self.rank
                            else Full(V, block.outputs, block.inputs))
         fit = {"labels": self.curvature.labels, "rows": fitted.rows, "n": len(situation.train),
-               "seed": self.curvature.seed, "parts": self.curvature.parts, "draws": fitted.draws}
+               "seed": self.curvature.seed, "parts": self.curvature.parts, "draws": fitted.curvature.draws}
         dimensions = [block.effective_dimension(lam) for block, lam in zip(fitted.blocks, lambdas, strict=True)]
         return Solution(tuple(vectors), {
             "curvature": self.curvature.kind, "fit": fit, "damping_rule": self.damping.rule,
