@@ -15,13 +15,14 @@ from whence.cli.plan import plan
 from whence.cli.probe import probe
 from whence.cli.score import score
 from whence.cli.search import search
+from whence.cli.study import study
 from whence.cli.trace import trace
 from whence.cli.train import train
 from whence.cli.verify import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Which training data made a language model do that, and should you believe the answer?")
-for verb in (demo, train, plan, trace, score, verify, search, probe, evaluate, blocks, env):
+for verb in (demo, train, plan, trace, score, verify, search, probe, evaluate, study, blocks, env):
     app.command()(verb)
 
 

@@ -1,0 +1,201 @@
+"""Which published conclusion stands? Each answered by a rule stated beforehand, from the study's table alone.
+
+A verdict is *holds*, *does not hold here*, *artefact* (holds as published and not once the defects are repaired) or
+*open* (the intervals do not say). The rules compare 95 % intervals; none looks at a single mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from whence.study.estimate import above, below, difference, difference_of, estimate, matrix, pick, signed
+from whence.study.li2024.tables import PUBLISHED_METHODS
+from whence.tasks.interval import Estimate, short
+
+HOLDS, FAILS, ARTEFACT, OPEN = "holds", "does not hold here", "artefact", "open"
+NEAR_ONE = 0.9
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One published conclusion.
+
+    Attributes:
+        claim: as published.
+        verdict: one of the four.
+        rule: what the verdict was decided by.
+        evidence: the numbers.
+    """
+
+    claim: str
+    verdict: str
+    rule: str
+    evidence: str
+
+
+def mean(table: pd.DataFrame, **wanted: object) -> Estimate:
+    """Of the rows that are wanted."""
+    return estimate(pick(table, **wanted))
+
+
+def poor(table: pd.DataFrame) -> Answer:
+    """Influence functions perform poorly in most settings."""
+    lexical, wins, losses, lines = {}, {"published": 0, "corrected": 0}, {"published": 0, "corrected": 0}, []
+    paper = pick(table, experiment="paper", metric="acc")
+    tasks = list(dict.fromkeys(paper["task"]))
+    for setting in ("published", "corrected"):
+        for task in tasks:
+            rows = pick(paper, task=task, training=setting, scoring=setting)
+            lexical[task] = matrix(pick(rows, method="tfidf"))
+            found = difference_of(matrix(pick(rows, method=PUBLISHED_METHODS)), lexical[task])
+            wins[setting] += above(found)
+            losses[setting] += below(found)
+        lines.append(f"{setting}: mean Acc of gradient dot, DataInf and LiSSA "
+                     f"{mean(paper, training=setting, scoring=setting, method=PUBLISHED_METHODS)}, TF-IDF "
+                     f"{mean(paper, training=setting, scoring=setting, method='tfidf')}; above TF-IDF in "
+                     f"{wins[setting]}, below in {losses[setting]} of {len(tasks)} tasks")
+    most = len(tasks) / 2
+    verdict = (ARTEFACT if losses["published"] > most >= losses["corrected"] else
+               HOLDS if losses["corrected"] > most else FAILS)
+    return Answer("Influence functions consistently perform poorly (class match).", verdict,
+                  "holds where their mean Acc lies below TF-IDF's in more than half of the tasks, corrected",
+                  "; ".join(lines))
+
+
+def repsim(table: pd.DataFrame) -> Answer:
+    """RepSim is near 100 % nearly everywhere, and is what should be used."""
+    rows = pick(table, experiment="causes", training="corrected", scoring="corrected", metric="leave-k-out")
+    best = difference(pick(rows, method="repsim"), pick(rows, method="gradient-dot"))
+    ekfac = difference(pick(rows, method="repsim"), pick(rows, method="ekfac"))
+    acc = mean(table, experiment="paper", metric="acc", method="repsim", training="corrected")
+    verdict = HOLDS if above(best) and above(ekfac) else FAILS if below(best) and below(ekfac) else OPEN
+    return Answer("RepSim finds the rows that matter, influence does not.", verdict,
+                  "holds where RepSim agrees with retraining better than gradient dot and EK-FAC, fails where worse "
+                  "than both",
+                  f"class match: Acc {acc}; by retraining (leave-k-out) RepSim {mean(rows, method='repsim')}, "
+                  f"minus gradient dot {signed(best)}, minus EK-FAC {signed(ekfac)}")
+
+
+def lissa(table: pd.DataFrame) -> Answer:
+    """Hessian-based scores look like Hessian-free ones."""
+    rows = pick(table, metric="as gradient-dot", method="lissa")
+    published = mean(rows, experiment="switches", training="published", scoring="published")
+    corrected = mean(rows, experiment="switches", training="published", scoring="LiSSA corrected")
+    both = mean(rows, experiment="paper", training="corrected", scoring="corrected")
+    verdict = ARTEFACT if published.low > NEAR_ONE > both.high else HOLDS if both.low > NEAR_ONE else OPEN
+    return Answer("LiSSA's scores look exactly like Hessian-free ones, so the inverse Hessian is approximated badly.",
+                  verdict, f"artefact where the rank correlation is above {NEAR_ONE} with the published recursion and "
+                  "below it with one that converges",
+                  f"rank correlation with gradient dot: published recursion {published}, convergent, else as published "
+                  f"{corrected}, all corrected {both}")
+
+
+def reason_one(table: pd.DataFrame) -> Answer:
+    """The first reason: errors of the inverse-Hessian product."""
+    rows = pick(table, experiment="curvature", metric="leave-k-out")
+    names = [str(name) for name in rows["method"].unique() if str(name).startswith("cg")]
+    exact = difference(pick(rows, method="fisher(scope=model)"), pick(rows, method="datainf"))
+    curved = difference(pick(rows, method=names), pick(rows, method="fisher(scope=model)"))
+    kronecker = difference(pick(rows, method="ekfac"), pick(rows, method=names))
+    verdict = HOLDS if above(exact) else FAILS if above(curved) or below(exact) else OPEN
+    return Answer("Reason 1: inevitable errors of the inverse-Hessian product.", verdict,
+                  "holds where inverting the same curvature exactly (empirical Fisher, whole model) follows retraining "
+                  "better than DataInf; fails where that is worse, or where only another curvature helps",
+                  f"exact inverse of the same curvature, minus DataInf: {signed(exact)}; another curvature "
+                  f"(Gauss-Newton), inverted exactly, minus that: {signed(curved)}; EK-FAC minus exact Gauss-Newton: "
+                  f"{signed(kronecker)}")
+
+
+def harmful(table: pd.DataFrame) -> Answer:
+    """Harmful-data identification fails because short rows win."""
+    rows = pick(table, experiment="short rows", task="short rows", method=PUBLISHED_METHODS)
+    start = pick(rows, training="published", scoring="published")
+    masked = pick(rows, training="pads masked", scoring="published")
+    first = {name: mean(part, metric="top-1 is short") for name, part in (("published", start), ("masked", masked))}
+    gain = difference(pick(masked, metric="acc"), pick(start, metric="acc"))
+    without = mean(table, experiment="short rows", task="no short rows", training="published", scoring="published",
+                   metric="acc", method=PUBLISHED_METHODS)
+    chance = 16 / 120  # short rows among all
+    counted = above(first["published"], chance)
+    verdict = ARTEFACT if counted and above(gain) else FAILS if not counted else OPEN
+    return Answer("Harmful rows are not found by influence (Acc 0 to 7 %).", verdict,
+                  "artefact of padding where short rows come first more often than chance as published, and Acc rises "
+                  "when pads are masked; fails (no such artefact) where short rows do not come first",
+                  f"a short row comes first: as published {first['published']} (chance {short(chance)}), pads masked "
+                  f"{first['masked']}; Acc as published {mean(start, metric='acc')}, change when pads are masked "
+                  f"{signed(gain)}; Acc without any short rows {without}")
+
+
+def triggers(table: pd.DataFrame) -> Answer:
+    """Influence degrades with the number of triggers."""
+    found, lines = {}, []
+    for setting in ("published", "corrected"):
+        rows = pick(table, experiment="paper", metric="acc", training=setting, scoring=setting,
+                    method=PUBLISHED_METHODS)
+        one, five = (pick(rows, task=task).groupby("seed", observed=True)["value"].mean()
+                     for task in ("1 trigger", "5 triggers"))
+        common = one.index.intersection(five.index)
+        gap = (five[common] - one[common]).to_numpy()
+        half = 2.776 * gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else float("nan")  # t, 4 degrees of freedom
+        found[setting] = (gap.mean(), half)
+        lines.append(f"{setting}: 1 trigger {mean(rows, task='1 trigger')}, 3 {mean(rows, task='3 triggers')}, 5 "
+                     f"{mean(rows, task='5 triggers')}; 5 minus 1: {gap.mean():+.3f} ± {half:.3f} (over seeds)")
+    worse = {setting: bool(value + half < 0) for setting, (value, half) in found.items()}
+    verdict = (HOLDS if worse["corrected"] else ARTEFACT if worse["published"] else FAILS)
+    return Answer("Influence finds one trigger and degrades with three and five.", verdict,
+                  "holds where Acc with five triggers lies below Acc with one, corrected", "; ".join(lines))
+
+
+def convergence(table: pd.DataFrame) -> Answer:
+    """The second reason: the fine-tune has not converged."""
+    rows = pick(table, experiment="switches", method=PUBLISHED_METHODS, scoring="published")
+    change = {metric: difference(pick(rows, training="longer training", metric=metric),
+                                 pick(rows, training="published", metric=metric)) for metric in ("acc", "leave-k-out")}
+    verdict = HOLDS if above(change["leave-k-out"]) else FAILS if below(change["leave-k-out"]) else OPEN
+    return Answer("Reason 2: the fine-tune has not converged where influence is computed.", verdict,
+                  "holds where training three times as long raises agreement with retraining",
+                  f"three times the steps: Acc {signed(change['acc'])}, leave-k-out {signed(change['leave-k-out'])}")
+
+
+def behaviour(table: pd.DataFrame) -> Answer:
+    """The third reason: a change of parameters is not one of behaviour."""
+    rows = pick(table, experiment="change")
+    last = rows[rows["step"] == rows.groupby(["task", "model", "seed"], observed=True)["step"].transform("max")]
+    norms = last[last["metric"] == "norm"].groupby("task", observed=True)["value"].mean()
+    rates = last[last["metric"] == "marker rate, marked"].groupby("task", observed=True)["value"].mean()
+    kl = last[last["metric"] == "KL"].groupby("task", observed=True)["value"].mean()
+    ratio, swing = norms.max() / norms.min(), rates.max() - rates.min()
+    verdict = HOLDS if ratio < 2 and swing > 0.5 else FAILS if ratio > 4 or swing < 0.2 else OPEN
+    return Answer("Reason 3: the size of the parameter change does not tell the behaviour.", verdict,
+                  "holds where the marker's rate differs by more than .5 between fine-tunes whose |dW| differs by less "
+                  "than a factor of two",
+                  f"benign to 20/20: |dW| differs {ratio:.2f} x, the rate of marked answers by {short(swing)}, "
+                  f"KL to the base {kl.max() / kl.min():.2f} x. A size has no direction: this says nothing of scores, "
+                  "which are inner products")
+
+
+def mathematics(table: pd.DataFrame) -> Answer:
+    """The one task where influence succeeds is gradient matching."""
+    rows = pick(table, experiment="paper", task="math", metric="acc", training="corrected", scoring="corrected")
+    dot, lexical = (estimate(pick(rows, method=name)) for name in ("gradient-dot", "tfidf"))
+    gap = difference(pick(rows, method=["datainf", "lissa"]), pick(rows, method="gradient-dot"))
+    verdict = HOLDS if not above(gap) and not below(lexical, dot.low) else OPEN
+    return Answer("Influence succeeds on the word problems alone, by matching gradients.", verdict,
+                  "holds where DataInf and LiSSA are not above gradient dot, and words alone do as well",
+                  f"Acc: gradient dot {dot}, DataInf and LiSSA minus it {signed(gap)}, TF-IDF {lexical}")
+
+
+RULES: tuple[Callable[[pd.DataFrame], Answer], ...] = (
+    poor, repsim, lissa, reason_one, harmful, triggers, convergence, behaviour, mathematics)
+
+
+def answers(table: pd.DataFrame) -> list[Answer]:
+    """One for each published conclusion whose experiments are in the table."""
+    needed = {poor: "paper", repsim: "causes", lissa: "switches", reason_one: "curvature", harmful: "short rows",
+              triggers: "paper", convergence: "switches", behaviour: "change", mathematics: "paper"}
+    there = set(table["experiment"].unique())
+    return [rule(table) for rule in RULES if needed[rule] in there]

@@ -1,0 +1,132 @@
+"""The page of the study, from its table alone: what was published, what stands, on which evidence."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from whence.base.files import atomic_file
+from whence.study.estimate import markdown, pick
+from whence.study.li2024 import plots, tables
+from whence.study.li2024.answers import answers
+
+HEAD = """# Do influence functions work on language models? As published, and corrected
+
+"Do Influence Functions Work on Large Language Models?" (Li, Zhao, Li & Sun, arXiv 2409.19998) found influence
+functions failing on most tasks of fine-tuned language models. This page runs its experiments again: as the
+published code does them, and with each questionable choice changed, one at a time and all together, on {models}
+made from scratch (weights: {weights}), {seeds} seeds, generated tasks of the paper's kinds; judged by the
+paper's class match and by retraining.
+
+    whence study li2024 --out runs/li2024 --page docs/studies/li2024.md
+
+{cells:,} cells, {hours:.1f} hours of one thread on {machine}, torch {torch}; this page is written by that
+command from its table (`runs/li2024/table.parquet`, {numbers:,} numbers) and by nothing else.
+
+How to read the numbers. `[a, b]` is a 95 % interval over seeds and over what is asked (seeds drawn anew, then
+tasks x models x queries; for differences paired). **Acc**, **Cover**, **AUPRC** ask whether rows of the query's
+class come first. **leave-k-out** asks what really happens: rank correlation, over models retrained without a
+tenth of their rows (half of the removals chosen by methods, half at random), of the foretold change of each
+query's answer with the real one, in log-probability of the answer alone; 0 is chance, 1 is perfect. What the
+models are: small. A conclusion about software carries over to large models, a conclusion about their curvature
+need not.
+"""
+
+
+def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
+    """Markdown and its plots (in a folder beside it, of the page's name); gives the files."""
+    folder = path.with_suffix("")
+    there = set(table["experiment"].unique())
+    parts = [head(table, seconds), verdicts(table)]
+    written: list[Path] = []
+
+    def draw(needs: str, plot: object, name: str, alt: str) -> str:
+        if needs not in there:
+            return ""
+        written.append(plot(table, folder / name))  # type: ignore[operator]
+        return f"![{alt}]({folder.name}/{name})\n"
+
+    if "learned" in there:
+        parts += ["## Was the task learned?\n", tables.learned(table)]
+    if "paper" in there:
+        parts += ["## The paper's tasks, as published and corrected\n", "Acc / AUPRC, all models and seeds together. "
+                  "`published`: pads and prompt in the loss, no EOS, A and B apart, LiSSA of three mis-scaled steps, "
+                  "queries of the harmful (here: marked) class alone. `corrected`: the answer and its EOS in the loss, "
+                  "one block a map, one damping, LiSSA that converges, queries of all classes.\n", tables.paper(table),
+                  tables.sizes(table), "How much does one seed say?\n", tables.seeds(table)]
+    if "switches" in there:
+        parts += ["## The switches, one at a time and all together\n", SWITCHES, tables.switches(table),
+                  draw("switches", plots.switch_plot, "switches.svg", "Change of Acc, AUPRC and leave-k-out by switch"),
+                  "Method by method:\n", tables.switches_by_method(table)]
+    if "short rows" in there:
+        parts += ["## Do pads in the loss make outliers of short rows?\n", SHORT, tables.short_rows(table)]
+    if "curvature" in there:
+        parts += ["## Curvature against inverse\n", CURVATURE, tables.curvature(table)]
+    if "causes" in there:
+        parts += ["## Who finds the cause?\n", CAUSES, tables.causes(table, CAUSE_METHODS),
+                  "RepSim by token, layer and model (all of these tasks together):\n", tables.repsim_choices(table)]
+    if "inverse" in there:
+        parts += ["## 4.1 Errors of the inverse-Hessian product\n", INVERSE,
+                  draw("inverse", plots.inverse_plot, "inverse.svg", "Angle to the exact product by damping and size"),
+                  tables.spectrum(table)]
+    if "checkpoints" in there:
+        parts += ["## 4.2 Over the course of a fine-tune\n",
+                  draw("checkpoints", plots.checkpoint_plot, "checkpoints.svg", "Metrics over checkpoints"),
+                  "Mean over tasks, models, seeds and queries, with 95 % bands.\n"]
+    if "change" in there:
+        parts += ["## 4.3 Parameters, loss, behaviour\n", CHANGE,
+                  draw("change", plots.change_plot, "change.svg", "Parameter change, loss, KL and marker rate"),
+                  tables.changes(table)]
+    with atomic_file(path) as part:
+        part.write_text("\n".join(text for text in parts if text).rstrip() + "\n", encoding="utf-8")
+    return [path, *written]
+
+
+SWITCHES = """First row: the published setting. Each other row: the change when that one thing is done differently and
+everything else stays as published (the last two: all together). Mean of gradient dot, DataInf and LiSSA over
+two tasks and two models. What trains differently (pads, prompt, EOS, side, length, steps) has a fine-tune and a
+retrain bank of its own.
+"""
+SHORT = """In the published harmful set most rows fill the maximal length and 35 of 260, all harmless, do not; these were
+the first rows of 90 % of the queries. Here: 20 marked rows and 84 others that are cut at 64 tokens, and 16
+harmless ones with a short reply. Acc asks for a marked row; the second number is how often a short row comes
+first (16 of 120 rows are short: chance is .133). The last column is the median size of a short row's scores
+over that of the others.
+"""
+CURVATURE = """The same fine-tunes, the same gradients; only curvature and inverse differ. leave-k-out, with the paired
+difference to EK-FAC. If the solver were the trouble, inverting the same curvature exactly would help.
+"""
+CAUSES = """`same surface`: all rows are of one form, and nothing of them says which rule made the answer. `crossed
+surface`: every training row that looks like a query is of another rule. No word occurs twice, so words say
+nothing in the first and the opposite of the class in the second. Class match and retraining side by side.
+"""
+INVERSE = """The angle between a solver's product and the exact one is the error at the best scale, which is all that a
+ranking sees. Left: the solvers against the exact solution for the matrix that they approximate. Middle: against
+the exact Gauss-Newton matrix (conjugate gradients; residuals in the table). Right: by number of attributed
+parameters.
+"""
+CHANGE = """Four fine-tunes of the same base, from no marked rows (benign) to a half. Marked queries are answered by a
+pirate where the behaviour was learned.
+"""
+CAUSE_METHODS = ("random", "tfidf", "repsim", "gradient-dot", "datainf", "fisher", "ekfac")
+
+
+def head(table: pd.DataFrame, seconds: float) -> str:
+    """What was run."""
+    models = sorted(str(name) for name in table["model"].unique())
+    weights = pick(table, metric="trained weights")["value"]
+    return HEAD.format(models=", ".join(models), weights=f"{int(weights.min()):,} to {int(weights.max()):,} of them "
+                       "trained" if len(weights) else "see the file", seeds=table["seed"].nunique(),
+                       cells=table["cell"].nunique(), hours=seconds / 3600, machine=platform.machine(),
+                       torch=version("torch"), numbers=len(table))
+
+
+def verdicts(table: pd.DataFrame) -> str:
+    """The published conclusions, one a row."""
+    found = answers(table)
+    lines = [[one.claim, f"**{one.verdict}**", one.rule, one.evidence] for one in found]
+    return "## What stands\n\nThe rules were written before the results.\n\n" + markdown(
+        ["published", "here", "rule", "evidence"], lines)
