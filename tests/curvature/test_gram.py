@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from whence.base.errors import WhenceError
-from whence.curvature.damping import relative_damping
 from whence.curvature.datainf import datainf_product
-from whence.curvature.gram import Gram, add_up
+from whence.curvature.gram import Gram, add_up, dampings_of
 from whence.curvature.lissa import (
     PUBLISHED_SCALE,
     convergent_scale,
@@ -156,8 +155,33 @@ def test_residual_of_a_zero_query_is_zero() -> None:
     assert (relative_residual(silent, damping, 5, convergent_scale(silent, damping)) == 0).all()
 
 
+@pytest.mark.parametrize("factor", [0.1, 3.0])
+def test_damping_rules_are_those_of_dense_eigenvalues(factor: float) -> None:
+    made = [_gradients(0, columns=12), _gradients(1, columns=40)]
+    grams = [gram for _, _, gram in made]
+    spectra = [np.linalg.eigvalsh(G.T @ G / N) for G, _, _ in made]
+    assert dampings_of(grams, factor) == dampings_of(grams, factor, "block") == [g.damping(factor) for g in grams]
+    assert dampings_of(grams, factor) == pytest.approx([factor * np.mean(mu) for mu in spectra], rel=1e-10)
+    overall = factor * np.mean(np.concatenate(spectra))
+    assert dampings_of(grams, factor, "global") == pytest.approx([overall, overall], rel=1e-10)
+    assert dampings_of(grams, factor, "absolute") == [factor, factor]
+    assert not any(gram._spectrum for gram in grams)  # none of these is worth an eigendecomposition
+    assert dampings_of(grams, factor, "largest") == pytest.approx([factor * mu[-1] for mu in spectra], rel=1e-10)
+
+
+def test_a_zero_block_is_refused_only_where_its_damping_would_be_zero() -> None:
+    _, _, gram = _gradients()
+    zero = Gram("zero", P, gram.train * 0, gram.cross * 0, gram.query_norms)
+    for rule in ("block", "largest"):
+        with pytest.raises(WhenceError, match="every training gradient of a block is zero"):
+            dampings_of([gram, zero], 0.1, rule)
+    assert dampings_of([gram, zero], 0.1, "global") == pytest.approx([gram.damping(0.1) / 2] * 2)
+    assert dampings_of([gram, zero], 0.1, "absolute") == [0.1, 0.1]
+
+
 def test_damping_errors() -> None:
+    _, _, gram = _gradients()
     with pytest.raises(WhenceError, match="expected a positive number"):
-        relative_damping(np.eye(3), 4, 0.0)
-    with pytest.raises(WhenceError, match="every training gradient of a block is zero"):
-        relative_damping(np.zeros((3, 3)), 4, 0.1)
+        gram.damping(0.0)
+    with pytest.raises(WhenceError, match="rule=widest: expected block, largest, global or absolute"):
+        dampings_of([gram], 0.1, "widest")

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from tests import tiny
+from whence.base.errors import WhenceError
 from whence.curvature.collect import collect_grams, gradient_dtype, group_blocks
+from whence.curvature.damping import RULES, Rule
 from whence.curvature.fit import Situation
 from whence.curvature.products import collect_products
 from whence.data.examples import Examples
@@ -57,6 +59,51 @@ def test_fisher_equals_a_dense_float64_solve(architecture: str, scope: str) -> N
         ours = parse(f"fisher(damping={factor}, scope={scope})")(evidence).values
         dense = _dense(model, train, queries, factor, scope == "model")
         np.testing.assert_allclose(ours, dense, atol=1e-8 * np.abs(dense).max())
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["fisher", "datainf", "lissa", "lissa-published"])
+def test_every_damping_rule_equals_dense_matrices(name: str, rule: Rule) -> None:
+    """Each method's matrix on v, formed from eigenvectors in float64, with lambda from dense eigenvalues."""
+    model, train, queries = tiny.lora(), tiny.examples(9), tiny.examples(3, seed=5)
+    names = [block.name for block in select_blocks(model)]
+    Gs, Vs = tiny.gradients(model, train, names), tiny.gradients(model, queries, names)
+    spectra = [torch.linalg.eigh(G.T @ G / len(G)) for G in Gs]
+    overall = float(torch.cat([mu for mu, _ in spectra]).mean())
+    expected, lambdas = np.zeros((3, 9)), []
+    for G, V, (mu, E) in zip(Gs, Vs, spectra, strict=True):
+        lam = 0.3 * {"block": float(mu.mean()), "largest": float(mu[-1]), "global": overall, "absolute": 1.0}[rule]
+        lambdas.append(lam)
+        if name == "fisher":
+            inverse = E @ torch.diag(1 / (mu + lam)) @ E.T
+        elif name == "lissa":
+            step = torch.eye(len(mu), dtype=G.dtype) - E @ torch.diag(mu + lam) @ E.T / (mu[-1] + lam)
+            inverse = sum(torch.linalg.matrix_power(step, t) for t in range(6)) / (mu[-1] + lam)
+        elif name == "lissa-published":
+            step = torch.eye(len(mu), dtype=G.dtype) - E @ torch.diag(mu - lam) @ E.T / 1e3
+            inverse = sum(torch.linalg.matrix_power(step, t) for t in range(6))
+        else:
+            inverse = sum((torch.eye(len(g), dtype=g.dtype) - torch.outer(g, g) / (lam + g @ g)) / (len(G) * lam)
+                          for g in G)
+        expected += (V @ inverse @ G.T).numpy() / len(G)
+    iterations = ", iterations=5" if name.startswith("lissa") else ""
+    scores = parse(f"{name}(damping=0.3{iterations}, rule={rule})")(_evidence(model, train, queries))
+    np.testing.assert_allclose(scores.values, expected, atol=1e-8 * np.abs(expected).max())
+    assert scores.facts["damping_rule"] == rule
+    assert scores.facts["effective_damping"]["max"] == pytest.approx(max(lambdas), rel=1e-8)
+
+
+def test_a_rule_is_named_only_where_it_is_given_and_the_default_is_the_block() -> None:
+    evidence = _evidence(tiny.lora(dtype=torch.float32), tiny.examples(9), tiny.examples(3, seed=5))
+    for name in ("fisher", "datainf", "lissa", "lissa-published"):
+        plain, named = parse(f"{name}(damping=0.3)"), parse(f"{name}(damping=0.3, rule=block)")
+        assert str(plain) == f"{name}(damping=0.3)" and str(named) == f"{name}(damping=0.3, rule=block)"
+        np.testing.assert_array_equal(plain(evidence).values, named(evidence).values)
+        assert not np.array_equal(plain(evidence).values, parse(f"{name}(damping=0.3, rule=global)")(evidence).values)
+        with pytest.raises(WhenceError, match="rule=model: expected block, largest, global or absolute"):
+            parse(f"{name}(rule=model)")(evidence)
+    whole = [parse(f"fisher(scope=model, rule={rule})")(evidence).values for rule in ("block", "global")]
+    np.testing.assert_array_equal(*whole)  # one block of all parameters
 
 
 def _loops(name: str, G: torch.Tensor, V: torch.Tensor, damping: float, iterations: int) -> np.ndarray:

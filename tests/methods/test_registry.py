@@ -61,7 +61,7 @@ def test_mistakes_are_named(text: str, message: str) -> None:
 
 
 def test_options_and_needs_are_those_of_the_functions() -> None:
-    assert METHODS["fisher"].options == {"damping": 0.1, "scope": "block"}
+    assert METHODS["fisher"].options == {"damping": 0.1, "scope": "block", "rule": "block"}
     assert METHODS["repsim"].options == {"layer": -1, "token": "last_prompt", "model": "tuned"}
     assert METHODS["gradient-dot"].options == {}
     for method in METHODS.values():

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -48,7 +48,7 @@ def study(
             console.print(line)
         return
     out = out or Path("runs") / Path(name).stem
-    chosen = {"only": tuple(only or ()), "seeds": tuple(range(seeds)) if seeds else ()}
+    chosen: dict[str, Any] = {"only": tuple(only or ()), "seeds": tuple(range(seeds)) if seeds else ()}
     if dry_run:
         spec, asked, costs = plan_study(name, out, data, **chosen)
         if as_json:

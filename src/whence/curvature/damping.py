@@ -61,19 +61,6 @@ class Damping:
         return found
 
 
-def relative_damping(gram: np.ndarray, parameters: int, factor: float) -> float:
-    """`factor * tr(K) / (N P)` for a Gram matrix K [N, N] of gradients over P parameters.
-
-    Raises:
-        WhenceError: the factor is not positive, or every gradient of the block is zero.
-    """
-    check_factor(factor)
-    mean_eigenvalue = float(np.trace(gram)) / (len(gram) * parameters)
-    if mean_eigenvalue == 0:
-        raise zero_block()
-    return factor * mean_eigenvalue
-
-
 def check_factor(factor: float) -> None:
     """Refuse a damping that would not damp."""
     if not factor > 0:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from whence.curvature.damping import relative_damping
+from whence.curvature.damping import Damping
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,30 @@ class Gram:
         """The same training rows with other queries; an eigendecomposition already made is kept."""
         return Gram(self.name, self.parameters, self.train, cross, query_norms, self._spectrum)
 
+    @property
+    def mean(self) -> float:
+        """The mean eigenvalue of F over all P coordinates, `tr(K) / (N P) = mean_i mean(g_i^2)`."""
+        return float(np.trace(self.train)) / (self.n * self.parameters)
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of F."""
+        return float(self.spectrum.mu[-1])
+
     def damping(self, factor: float) -> float:
-        """`factor` times the mean eigenvalue of F (see `damping.relative_damping`)."""
-        return relative_damping(self.train, self.parameters, factor)
+        """lambda of this block by itself: `factor` times the mean eigenvalue of F."""
+        return dampings_of([self], factor)[0]
+
+
+def dampings_of(grams: Sequence[Gram], factor: float, rule: str = "block") -> list[float]:
+    """lambda of every block by a rule of `curvature/damping.py`; only `largest` costs an eigendecomposition.
+
+    Raises:
+        WhenceError: an unknown rule, a factor that is not positive, or a block whose lambda would be zero.
+    """
+    damping = Damping(factor, rule)
+    largest = [gram.largest for gram in grams] if rule == "largest" else []
+    return damping.of([gram.mean for gram in grams], largest, [gram.parameters for gram in grams])
 
 
 def inverse_filter(mu: np.ndarray, damping: float) -> np.ndarray:

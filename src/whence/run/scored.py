@@ -74,5 +74,7 @@ class Scored:
             return lambda q, rows: by_block[q, list(rows)]
         if call.method.name not in SUM_OVER_BLOCKS or call.options.get("scope", "block") != "block":
             return None
+        if call.options.get("rule") == "global":  # one lambda for all blocks: none can be scored by itself
+            return None
         by_block = np.stack([call(self.evidence.only(b)).values for b in range(len(self.evidence.grams))], axis=-1)
         return lambda q, rows: by_block[q, list(rows)]

@@ -59,8 +59,8 @@ def _experiment(spec: Spec, name: str, experiment: Mapping[str, Any], seed: int)
         for model in experiment["models"]:
             for tune in experiment["tunes"]:
                 for training in experiment["trainings"]:
-                    labels = {"experiment": name, "task": task, "model": model, "tune": tune, "training": training,
-                              "seed": seed}
+                    labels = {"experiment": experiment.get("as", name), "task": task, "model": model, "tune": tune,
+                              "training": training, "seed": seed}
                     tuned = fine_tune(spec, task, model, tune, training, seed, experiment)
                     for more, cell in makers[kind](spec, experiment, tuned, labels):
                         found.append(Asked({**labels, **more}, cell))
@@ -71,7 +71,8 @@ def base(spec: Spec, task: str, model: str) -> Cell:
     """The base model of a task: pretrained with its words and those of the tasks that share it."""
     name = spec.tasks[task]["base"]
     tasks = [_plain(options) for options in spec.tasks.values() if options["base"] == name]
-    return Cell("base", {**BASE, **spec.bases[name], **spec.models[model], "tasks": tasks,
+    sizes = {name: value for name, value in spec.models[model].items() if name != "maps"}
+    return Cell("base", {**BASE, **spec.bases[name], **sizes, "tasks": tasks,
                          "seed": 0})
 
 
@@ -82,6 +83,8 @@ def fine_tune(spec: Spec, task: str, model: str, tune: str, training: str, seed:
     recipe = {**spec.tunes[tune], **experiment.get("recipe", {})}
     recipe["epochs"] = max(1, round(recipe["epochs"] * switches.get("epochs", 1)))
     recipe.setdefault("checkpoints", 1)
+    if isinstance(recipe.get("targets"), str):
+        recipe["targets"] = spec.models[model]["maps"][recipe["targets"]]
     return Cell("fine-tune", {"task": _plain(spec.tasks[task]), "seed": seed, "recipe": recipe,
                               "encoding": Encoding.of(switches).to_json()}, (base(spec, task, model),))
 

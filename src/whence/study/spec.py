@@ -3,7 +3,7 @@
     study: NAME
     seeds: [0, 1, 2, 3, 4]
     bases: {NAME: {steps, vocabulary, context, documents, taught}}       what a base model is pretrained on
-    models: {NAME: {architecture, width, layers, heads}}
+    models: {NAME: {architecture, width, layers, heads, maps: {NAME: [patterns]}}}   for `targets: NAME` of a tune
     tasks: {NAME: {base: NAME, make: GENERATOR, OPTION: VALUE, ...}}     or train: FILE, queries: FILE
     tunes: {NAME: {recipe field: value}}
     trainings: {NAME: {switches of Encoding, epochs: FACTOR}}            `from: OTHER` takes the rest from another
@@ -120,6 +120,10 @@ def make_spec(value: Mapping[str, Any], where: str, data: Path | None = None) ->
         Scoring(**options)
     for name, options in value["tunes"].items():
         known_fields(Recipe, options, f"{where}, tunes, {name}")
+    for name, options in value["tunes"].items():
+        if isinstance(wanted := options.get("targets"), str):
+            for model, entry in value["models"].items():
+                _known(wanted, entry.get("maps", {}), f"{where}, tunes, {name}, targets (the maps of model {model})")
     spec = Spec(value["study"], value.get("about", ""), tuple(seeds), value["bases"], value["models"], tasks,
                 value["tunes"], trainings, scorings, value["experiments"], tuple(seeds), left_out)
     for name, task in tasks.items():

@@ -86,7 +86,7 @@ def difference(tuned: FineTuned, start: Mapping[str, Tensor]) -> dict[str, Tenso
     lora = {name: layer for name, layer in tuned.model.named_modules() if isinstance(layer, LoraLayer)}
     for name, layer in lora.items():
         key = f"{name.removeprefix('base_model.model.')}.weight"
-        found[key] = layer.get_delta_weight("default").detach()  # type: ignore[operator]
+        found[key] = layer.get_delta_weight("default").detach()  # type: ignore[attr-defined]
     if not lora:
         found = {name: p.detach() - start[name] for name, p in tuned.model.named_parameters() if name in start}
     return found
@@ -94,8 +94,9 @@ def difference(tuned: FineTuned, start: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def published_norm(model: nn.Module) -> float | None:
     """Mean over the adapted modules of `|B A|_F`; None without adapters."""
-    sizes = [float((layer.lora_B["default"].weight @ layer.lora_A["default"].weight).norm())  # type: ignore[union-attr]
-             for layer in model.modules() if isinstance(layer, LoraLayer)]
+    factors: list[Any] = [(layer.lora_B["default"], layer.lora_A["default"]) for layer in model.modules()
+                          if isinstance(layer, LoraLayer)]
+    sizes = [float((B.weight @ A.weight).norm()) for B, A in factors]
     return float(np.mean(sizes)) if sizes else None
 
 

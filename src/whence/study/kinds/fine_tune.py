@@ -55,8 +55,8 @@ def fine_tune(options: Mapping[str, Any], folder: Path, needs: Sequence[Path]) -
     loaded = load_model(base, dtype=torch.float32, device="cpu")
     assert isinstance(loaded.model, PreTrainedModel)
     examples = encoding.examples(task.train, loaded.tokenizer)
-    about = {"source": task.name, "columns": {}, "split": None, "template": None, "max_length": encoding.length,
-             "eos": encoding.eos, "chat": False}
+    about: dict[str, Any] = {"source": task.name, "columns": {}, "split": None, "template": None,
+                             "max_length": encoding.length, "eos": encoding.eos, "chat": False}
     info = BaseInfo(str(base.resolve()), loaded.base_hash, loaded.tokenizer, about)
     trained = train(loaded.model, examples, recipe, folder / "run", base_info=info)
     pad = loaded.tokenizer.pad_token_id or 0

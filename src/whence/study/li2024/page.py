@@ -90,8 +90,8 @@ everything else stays as published (the last two: all together). Mean of gradien
 two tasks and two models. What trains differently (pads, prompt, EOS, side, length, steps) has a fine-tune and a
 retrain bank of its own.
 """
-SHORT = """In the published harmful set most rows fill the maximal length and 35 of 260, all harmless, do not; these were
-the first rows of 90 % of the queries. Here: 20 marked rows and 84 others that are cut at 64 tokens, and 16
+SHORT = """In the published set most rows fill the maximal length and 35 of 260, all harmless, do not; these were
+the first rows of 90 % of the queries. Here: 20 marked rows and 84 others that are cut at 80 tokens, and 16
 harmless ones with a short reply. Acc asks for a marked row; the second number is how often a short row comes
 first (16 of 120 rows are short: chance is .133). The last column is the median size of a short row's scores
 over that of the others.
