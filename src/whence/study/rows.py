@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
 
 from whence.base.errors import WhenceError
 from whence.base.hashing import hash_json
@@ -37,7 +40,7 @@ def task_rows(options: Mapping[str, Any], seed: int) -> Task:
             raise WhenceError(f"task {task.name}: no training row is of the groups {', '.join(options['keep'])}; there "
                               f"are {', '.join(sorted(set(task.train_groups)))}")
         task = replace(task, train=kept, queries=[row for row in task.queries if row["group"] in options["keep"]]
-                       or task.queries, relevant=_anything)
+                       or task.queries, relevant=_nothing)
     return task
 
 
@@ -67,6 +70,6 @@ def content_hash(options: Mapping[str, Any]) -> str:
         raise WhenceError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def _anything(train_groups: object, query_groups: object) -> Any:
-    """Of a task that is only trained on: nothing is asked."""
-    return None
+def _nothing(train_groups: Sequence[str], query_groups: Sequence[str]) -> Bool[np.ndarray, "queries train"]:
+    """Of rows that are only trained on: none is relevant to any query."""
+    return np.zeros((len(query_groups), len(train_groups)), dtype=bool)

@@ -75,13 +75,17 @@ def run_study(name: str | Path, out: str | Path, data: Path | None = None, *, on
     total, done = (sum(getattr(cost, what) for cost in costs.values()) for what in ("cells", "done"))
     say(f"{total} cells, {done} of them there already")
     failed = make_cells([one.cell for one in asked], out, workers, threads)
-    made = [one for one in asked if is_done(one.cell, out)]
-    table = tidy((one.labels, one.cell.key, one.cell.folder(out) / ROWS) for one in made)
+    table = table_of(asked, out)
     write_tidy(table, out / TABLE)
     say(f"{len(table):,} numbers in {out / TABLE}")
     raise_failed(failed, out)
     seconds = sum(seconds_of(cell, out) for cell in with_needs([one.cell for one in asked]))
     return Study(spec, asked, table, seconds, out)
+
+
+def table_of(asked: Sequence[Asked], out: Path) -> pd.DataFrame:
+    """What the cells that are there have found."""
+    return tidy((one.labels, one.cell.key, one.cell.folder(out) / ROWS) for one in asked if is_done(one.cell, out))
 
 
 def write_page(study: Study, path: str | Path) -> list[Path]:

@@ -99,7 +99,7 @@ def checkpoint_plot(table: pd.DataFrame, path: Path) -> Path:
             ax.set_xlabel("share of the fine-tune's steps")
         for line in axes:
             line[0].set_ylabel("share, mean over queries")
-        axes[0][-1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
+        axes[1][-1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
         return save(figure, path)
 
 
