@@ -13,7 +13,7 @@ STAMP := .venv/installed
 ORACLE := curvlinops-for-pytorch backpack-for-pytorch einconv einops linear_operator opt_einsum unfoldNd
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help venv demo test test-slow check bench study named-data clean
+.PHONY: help venv demo test test-slow check bench study class-tasks named-data clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,12 +50,15 @@ check: $(STAMP)  ## ruff, mypy, and the code and commands of the documents
 bench: $(STAMP)  ## What attribution costs, in training epochs; BENCH_ARGS='--repeats 3'
 	$(BIN)/python benchmarks/cost.py $(BENCH_ARGS)
 
-study: named-data $(STAMP)  ## The class-attribution study on the data in DATA; hours; goes on where it stopped
+study: $(STAMP)  ## Do influence functions work on language models? An hour or two; goes on where it stopped
+	$(BIN)/whence study li2024 --out runs/li2024 --page docs/studies/li2024.md
+
+class-tasks: named-data $(STAMP)  ## The class-attribution study on the data in DATA; hours; goes on where it stopped
 	$(BIN)/python -m whence.study.class_tasks --data "$(DATA)" --out runs/class_tasks
 
 named-data:
 	@if [ -z "$(DATA)" ]; then \
-	    echo "name the folder that holds TASK.train.jsonl and TASK.test.jsonl: make study DATA=FOLDER" >&2; exit 1; fi
+	    echo "name the folder that holds TASK.train.jsonl and TASK.test.jsonl: make class-tasks DATA=FOLDER" >&2; exit 1; fi
 
 clean:  ## Remove .venv, caches and the demo's folder; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist whence-demo src/*.egg-info

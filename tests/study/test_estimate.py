@@ -31,8 +31,11 @@ def test_a_difference_is_paired() -> None:
     found = difference(table(better), table(A, "b"))
     assert np.allclose([found.value, found.low, found.high], 0.1) and above(found) and not below(found)
     assert signed(found) == "+.100 [.100, .100]"
-    some = difference(table(better)[lambda rows: rows["query"] < 10], table(A, "b"))
-    assert some.n == 50
+
+
+def test_other_queries_are_compared_by_their_means() -> None:
+    some = difference(table(A + 0.1)[lambda rows: rows["query"] < 10], table(A, "b"))
+    assert some.n == 5 and np.isclose(some.value, (A[:, :10] + 0.1).mean() - A.mean())
 
 
 def test_nothing_is_nothing() -> None:

@@ -43,7 +43,7 @@ def study(
         if as_json:
             print(json.dumps({**found.to_json(), "differences": differences(found.rows)}, indent=1))
             return
-        console.print(found.to_rich())
+        console.print(found.to_rich("The paper's metrics on its authors' cached scores", console.width))
         for line in differences(found.rows) or ["Acc and Cover agree with the recomputed ones to three decimals."]:
             console.print(line)
         return

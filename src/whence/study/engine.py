@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -134,11 +133,6 @@ def make_cell(cell: Cell, out: Path) -> tuple[str, str] | None:
 def seconds_of(cell: Cell, out: Path) -> float:
     """How long the cell took."""
     return float(read_json(cell.folder(out) / ABOUT)["seconds"])
-
-
-def forget(cell: Cell, out: Path) -> None:
-    """Remove a cell, so that it is made again."""
-    shutil.rmtree(cell.folder(out), ignore_errors=True)
 
 
 def raise_failed(failed: Sequence[Failed], out: Path) -> None:

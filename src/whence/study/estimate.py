@@ -15,6 +15,7 @@ import pandas as pd
 from whence.tasks.interval import Estimate, bootstrap_seeds
 
 COLUMNS = ["task", "model", "tune", "query"]
+MEANS = COLUMNS[:-1]
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
@@ -27,9 +28,9 @@ def pick(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     return table[keep]
 
 
-def matrix(rows: pd.DataFrame) -> pd.DataFrame:
+def matrix(rows: pd.DataFrame, columns: list[str] | None = None) -> pd.DataFrame:
     """[seeds, columns]; several methods or dampings of one query are averaged."""
-    return rows.pivot_table(index="seed", columns=COLUMNS, values="value", aggfunc="mean", observed=True)
+    return rows.pivot_table(index="seed", columns=columns or COLUMNS, values="value", aggfunc="mean", observed=True)
 
 
 def estimate(rows: pd.DataFrame) -> Estimate:
@@ -40,10 +41,14 @@ def estimate(rows: pd.DataFrame) -> Estimate:
 
 
 def difference(rows: pd.DataFrame, other: pd.DataFrame) -> Estimate:
-    """Mean of `rows` minus `other`, of the (seed, task, model, tune, query) that both have."""
+    """Mean of `rows` minus `other`, paired by (seed, task, model, tune, query), or without the query where the two ask
+    other queries."""
     if rows.empty or other.empty:
         return NOTHING
-    return difference_of(matrix(rows), matrix(other))
+    a, b = matrix(rows), matrix(other)
+    names = a.columns.droplevel("query").intersection(b.columns.droplevel("query"))
+    ours, theirs = (set(m.columns[m.columns.droplevel("query").isin(names)]) for m in (a, b))
+    return difference_of(a, b) if ours == theirs else difference_of(matrix(rows, MEANS), matrix(other, MEANS))
 
 
 def difference_of(a: pd.DataFrame, b: pd.DataFrame) -> Estimate:

@@ -15,13 +15,14 @@ from whence.base.hashing import hash_json
 from whence.tasks.synthetic import TASKS, make_task
 from whence.tasks.task import Task, class_task
 
-FILE_FIELDS = ("train", "queries", "columns", "hash", "keep")
+FILE_FIELDS = ("train", "queries", "columns", "between", "hash", "keep")
 
 
 def task_rows(options: Mapping[str, Any], seed: int) -> Task:
     """The task that `options` name: `make` (a generator with its options) or `train` and `queries` (files).
 
-    `keep` names the groups whose training rows stay. The seed is the generator's; files have the same rows for each.
+    `keep` names the groups whose training rows stay; `between` is written after each prompt of a file. The seed is the
+    generator's; files have the same rows for each.
 
     Raises:
         WhenceError: no such generator, option, file or group; files that changed since the study was expanded.
@@ -34,6 +35,8 @@ def task_rows(options: Mapping[str, Any], seed: int) -> Task:
         if left.get("hash") not in (None, content_hash(left)):
             raise WhenceError(f"{left['train']}: it or the queries changed since the study began; start it anew")
         task = class_task(left["train"], left["queries"], columns=left.get("columns"), name=Path(left["train"]).stem)
+        for row in [*task.train, *task.queries]:
+            row["prompt"] += left.get("between", "")
     if "keep" in options:
         kept = [row for row in task.train if row["group"] in options["keep"]]
         if not kept:

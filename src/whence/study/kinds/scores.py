@@ -75,6 +75,10 @@ def scores(options: Mapping[str, Any], folder: Path, needs: Sequence[Path]) -> l
             rows += [{**common, "query": q, "metric": metric, "value": float(value)}
                      for metric, of in found.items() for q, value in zip(asked, of, strict=True)]
             rows += [{**common, "metric": metric, "value": value} for metric, value in hubs(values[asked], evidence)]
+            solver = scoring.call(name).solver
+            if solver in evidence.products and "residual" in evidence.products[solver].facts:
+                residual = evidence.products[solver].facts["residual"]["median"]
+                rows.append({**common, "metric": "residual", "value": float(residual)})
     return rows
 
 

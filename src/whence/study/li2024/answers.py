@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from whence.study.estimate import above, below, difference, difference_of, estimate, matrix, pick, signed
 from whence.study.li2024.tables import PUBLISHED_METHODS
@@ -18,6 +19,7 @@ from whence.tasks.interval import Estimate, short
 
 HOLDS, FAILS, ARTEFACT, OPEN = "holds", "does not hold here", "artefact", "open"
 NEAR_ONE = 0.9
+SHORT_SHARE = 16 / 120  # of the rows of the task `short rows`
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,14 @@ def harmful(table: pd.DataFrame) -> Answer:
     gain = difference(pick(masked, metric="acc"), pick(start, metric="acc"))
     without = mean(table, experiment="short rows", task="no short rows", training="published", scoring="published",
                    metric="acc", method=PUBLISHED_METHODS)
-    chance = 16 / 120  # short rows among all
-    counted = above(first["published"], chance)
+    counted = above(first["published"], SHORT_SHARE)
     verdict = ARTEFACT if counted and above(gain) else FAILS if not counted else OPEN
     return Answer("Harmful rows are not found by influence (Acc 0 to 7 %).", verdict,
                   "artefact of padding where short rows come first more often than chance as published, and Acc rises "
                   "when pads are masked; fails (no such artefact) where short rows do not come first",
-                  f"a short row comes first: as published {first['published']} (chance {short(chance)}), pads masked "
-                  f"{first['masked']}; Acc as published {mean(start, metric='acc')}, change when pads are masked "
-                  f"{signed(gain)}; Acc without any short rows {without}")
+                  f"a short row comes first: as published {first['published']} (chance {short(SHORT_SHARE)}), pads "
+                  f"masked {first['masked']}; Acc as published {mean(start, metric='acc')}, change when pads are "
+                  f"masked {signed(gain)}; Acc without any short rows {without}")
 
 
 def triggers(table: pd.DataFrame) -> Answer:
@@ -140,7 +141,7 @@ def triggers(table: pd.DataFrame) -> Answer:
                      for task in ("1 trigger", "5 triggers"))
         common = one.index.intersection(five.index)
         gap = (five[common] - one[common]).to_numpy()
-        half = 2.776 * gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else float("nan")  # t, 4 degrees of freedom
+        half = student.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
         found[setting] = (gap.mean(), half)
         lines.append(f"{setting}: 1 trigger {mean(rows, task='1 trigger')}, 3 {mean(rows, task='3 triggers')}, 5 "
                      f"{mean(rows, task='5 triggers')}; 5 minus 1: {gap.mean():+.3f} ± {half:.3f} (over seeds)")

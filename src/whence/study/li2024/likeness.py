@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from whence.study.estimate import estimate, markdown, pick
@@ -20,7 +21,7 @@ def likeness(table: pd.DataFrame) -> str:
         ratio, spread = (pick(own, metric=metric)["value"] for metric in ("ratio to gradient-dot",
                                                                           "spread of the ratio"))
         if len(ratio):
-            lines.append([name, short(float(ratio.median())), short(float((spread / ratio.abs()).median())),
+            lines.append([name, short(float(ratio.median())), short(float(np.median(spread.to_numpy() / np.abs(ratio.to_numpy())))),
                           str(estimate(pick(own, metric="as gradient-dot")))])
     return markdown(["scores", "median ratio to gradient dot", "quartile range of the ratio, relative",
                      "rank correlation with gradient dot"], lines)

@@ -13,6 +13,7 @@ from whence.base.files import atomic_file
 from whence.report.svg import style
 from whence.study.estimate import by, estimate, pick
 from whence.study.kinds.inverse import FISHER, GAUSS_NEWTON
+from whence.study.li2024.tables import LESS_THAN, PUBLISHED_METHODS, change
 
 COLOURS = {"gradient-dot": "#4269d0", "identity": "#4269d0", "datainf": "#efb118", "lissa": "#ff725c",
            "lissa-published": "#9c6b4e", "fisher": "#6cc5b0", "ekfac": "#3ca951", "repsim": "#a463f2",
@@ -149,8 +150,6 @@ def paired(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 def switch_plot(table: pd.DataFrame, path: Path) -> Path:
     """The ablation: change of Acc, AUPRC and leave-k-out by one switch, with intervals."""
-    from whence.study.li2024.tables import LESS_THAN, PUBLISHED_METHODS, change
-
     rows = pick(table, experiment="switches", method=PUBLISHED_METHODS)
     names = [name for name, (training, scoring) in LESS_THAN.items()
              if len(pick(rows, training=training, scoring=scoring))]
