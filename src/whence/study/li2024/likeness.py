@@ -21,7 +21,8 @@ def likeness(table: pd.DataFrame) -> str:
         ratio, spread = (pick(own, metric=metric)["value"] for metric in ("ratio to gradient-dot",
                                                                           "spread of the ratio"))
         if len(ratio):
-            lines.append([name, short(float(ratio.median())), short(float(np.median(spread.to_numpy() / np.abs(ratio.to_numpy())))),
+            relative = spread.to_numpy() / np.abs(ratio.to_numpy())
+            lines.append([name, short(float(ratio.median())), short(float(np.median(relative))),
                           str(estimate(pick(own, metric="as gradient-dot")))])
     return markdown(["scores", "median ratio to gradient dot", "quartile range of the ratio, relative",
                      "rank correlation with gradient dot"], lines)

@@ -18,10 +18,11 @@ from whence.study.li2024.tables import LESS_THAN, PUBLISHED_METHODS, change
 COLOURS = {"gradient-dot": "#4269d0", "identity": "#4269d0", "datainf": "#efb118", "lissa": "#ff725c",
            "lissa-published": "#9c6b4e", "fisher": "#6cc5b0", "ekfac": "#3ca951", "repsim": "#a463f2",
            "tfidf": "#888888", "ekfac(labels=empirical)": "#97bbf5", "fisher(scope=model)": "#2a7a6d"}
-NAMES = {"identity": "gradient dot", "gradient-dot": "gradient dot", "lissa": "LiSSA (converges)",
+NAMES = {"identity": "gradient dot", "gradient-dot": "gradient dot", "lissa": "LiSSA",
          "lissa-published": "LiSSA (as published)", "datainf": "DataInf", "fisher": "empirical Fisher, exact",
          "fisher(scope=model)": "empirical Fisher, whole model", "ekfac": "EK-FAC", "repsim": "RepSim",
          "tfidf": "TF-IDF", "ekfac(labels=empirical)": "EK-FAC on the data's labels"}
+FAINT = 0.12
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -47,26 +48,32 @@ def inverse_plot(table: pd.DataFrame, path: Path) -> Path:
     """4.1: the angle to the exact product, against damping, parameters and reference."""
     rows = pick(table, experiment="inverse", metric="angle")
     with style("inverse"):
-        figure = Figure(figsize=(12.5, 3.6))
+        figure = Figure(figsize=(13, 3.8))
         left, middle, right = figure.subplots(1, 3)
         fisher = pick(rows, scoring=FISHER, training="corrected")
         for method in ("identity", "datainf", "lissa-published", "lissa"):
             curve(left, pick(fisher, method=method), "damping", NAMES[method], COLOURS[method])
-        left.set(xscale="log", xlabel="damping (× mean eigenvalue)", ylabel="sine of the angle to the exact product",
-                 title="Solver alone: against the exact\nempirical Fisher of each block", ylim=(-0.03, 1.06))
+        left.set_ylabel("sine of the angle to the exact product")
+        left.set_title("Solver alone: exact empirical\nFisher of each block", fontsize=10.5)
         exact = pick(rows, scoring=GAUSS_NEWTON)
         for method in ("identity", "datainf", "fisher", "fisher(scope=model)", "ekfac(labels=empirical)", "ekfac"):
             curve(middle, pick(exact, method=method), "damping", NAMES[method], COLOURS[method])
-        middle.set(xscale="log", xlabel="damping (× mean eigenvalue)", ylim=(-0.03, 1.06),
-                   title="Solver and curvature: against conjugate\ngradients on the exact Gauss-Newton matrix")
+        middle.set_title("Solver and curvature: exact\nGauss-Newton matrix", fontsize=10.5)
         sizes = with_parameters(table)
         at = pick(sizes, scoring=FISHER, damping=0.1)
         for method in ("identity", "datainf", "lissa-published", "lissa"):
             curve(right, pick(at, method=method), "parameters", NAMES[method], COLOURS[method])
-        right.set(xscale="log", xlabel="attributed parameters (ranks, layers, models)", ylim=(-0.03, 1.06),
-                  title="Solver alone, damping 0.1,\nby number of parameters")
-        for ax in (left, middle, right):
-            ax.grid(alpha=0.3)
+        right.set_title("Solver alone, damping 0.1,\nby number of parameters", fontsize=10.5)
+        right.set_xlabel("attributed parameters (ranks, layers, models)")
+        for ax, ticks in ((left, (0.001, 0.01, 0.1, 1, 10, 100)), (middle, (0.1, 1, 10)),
+                          (right, (1000, 3000, 10000, 30000))):
+            ax.set_xscale("log")
+            ax.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+            ax.set_xticks([], minor=True)
+            ax.set_ylim(-0.03, 1.06)
+            ax.grid(alpha=FAINT)
+        for ax in (left, middle):
+            ax.set_xlabel("damping (× mean eigenvalue)")
         left.legend(fontsize=8, frameon=False)
         middle.legend(fontsize=8, frameon=False)
         return save(figure, path)
@@ -95,7 +102,7 @@ def checkpoint_plot(table: pd.DataFrame, path: Path) -> Path:
                 for method in methods:
                     curve(ax, pick(part, method=method, metric=metric), "share", NAMES[method], COLOURS[method])
                 ax.set(title=f"{metric.capitalize() if metric != 'auprc' else 'AUPRC'}, {training}", ylim=(-0.03, 1.06))
-                ax.grid(alpha=0.3)
+                ax.grid(alpha=FAINT)
         for ax in axes[-1]:
             ax.set_xlabel("share of the fine-tune's steps")
         for line in axes:
@@ -126,7 +133,7 @@ def change_plot(table: pd.DataFrame, path: Path) -> Path:
             for task, colour in zip(tasks, palette, strict=False):
                 curve(ax, pick(rows, task=task, metric=metric), "step", task, colour)
             ax.set(xlabel="step", ylabel=label)
-            ax.grid(alpha=0.3)
+            ax.grid(alpha=FAINT)
         rate = "marker rate, marked"
         pairs = (("norm", rate), ("loss, marked", rate), ("KL", rate), ("norm", "KL"))
         labels = dict(panels)
@@ -135,7 +142,7 @@ def change_plot(table: pd.DataFrame, path: Path) -> Path:
                 points = paired(pick(rows, task=task), x, y)
                 ax.plot(points[x], points[y], "o", color=colour, markersize=3, alpha=0.5)
             ax.set(xlabel=labels[x], ylabel=labels[y])
-            ax.grid(alpha=0.3)
+            ax.grid(alpha=FAINT)
         top[0].legend(fontsize=8, frameon=False)
         figure.tight_layout()
         return save(figure, path)
@@ -167,6 +174,6 @@ def switch_plot(table: pd.DataFrame, path: Path) -> Path:
                     ax.plot(found.value, y, "o", color="#4269d0", markersize=5)
             ax.axvline(0, color="#888888", linewidth=1)
             ax.set(xlabel=f"change of {label}, 95 % interval", ylim=(len(names) - 0.4, -0.6))
-            ax.grid(axis="x", alpha=0.3)
+            ax.grid(axis="x", alpha=FAINT)
         axes[0].set_yticks(range(len(names)), names, fontsize=9)
         return save(figure, path)
