@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import rich.box
+import rich.table
 import typer
 from rich.console import Console
 
 from whence.base.errors import WhenceError
 from whence.study.cost import cost_table
+from whence.study.expand import Asked
 from whence.study.li2024.published import differences, read_published
 from whence.study.spec import BUILT_IN
 from whence.study.study import plan_study, run_study, write_page
@@ -56,6 +60,7 @@ def study(
                 {**one.labels, "kind": one.cell.kind, "cell": one.cell.key} for one in asked],
                 "cost": {kind: asdict(cost) for kind, cost in costs.items()}}, indent=1))
             return
+        console.print(asked_table(asked))
         console.print(cost_table(costs, workers or default_workers(threads, "cpu"), out))
         return
     done = run_study(name, out, data, **chosen, workers=workers, threads=threads,
@@ -69,3 +74,16 @@ def study(
         return
     for path in written:
         console.print(f"{path}", soft_wrap=True)
+
+
+def asked_table(asked: Sequence[Asked]) -> rich.table.Table:
+    """What each experiment asks for, for a terminal."""
+    table = rich.table.Table(box=rich.box.SIMPLE, title="experiments")
+    axes = {"tasks": "task", "models": "model", "fine-tunes": "tune", "trainings": "training", "seeds": "seed"}
+    for name in ("experiment", "cells", *axes):
+        table.add_column(name, justify="left" if name == "experiment" else "right")
+    for experiment in dict.fromkeys(one.labels["experiment"] for one in asked):
+        own = [one.labels for one in asked if one.labels["experiment"] == experiment]
+        table.add_row(experiment, f"{len(own):,}", *(str(len({labels[axis] for labels in own}))
+                                                    for axis in axes.values()))
+    return table

@@ -37,10 +37,10 @@ class Work:
         extra: seconds besides.
     """
 
-    passes: float
+    passes: float | int
     layers: int
-    tokens: float
-    weights: float
+    tokens: float | int
+    weights: float | int
     extra: float = 0.0
 
     def seconds(self) -> float:

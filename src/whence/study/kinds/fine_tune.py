@@ -30,7 +30,7 @@ from whence.train.record import BaseInfo
 ROW_TOKENS = 40  # of a row that is not filled up, about
 
 
-def rows_and_tokens(options: Mapping[str, Any]) -> tuple[int, float]:
+def rows_and_tokens(options: Mapping[str, Any]) -> tuple[int, int]:
     """Training rows of a task, and tokens of a row, about: for an estimate."""
     encoding = Encoding.of(options["encoding"])
     rows = len(task_rows(options["task"], options["seed"]).train)

@@ -76,7 +76,7 @@ def scores(options: Mapping[str, Any], folder: Path, needs: Sequence[Path]) -> l
                      for metric, of in found.items() for q, value in zip(asked, of, strict=True)]
             rows += [{**common, "metric": metric, "value": value} for metric, value in hubs(values[asked], evidence)]
             solver = scoring.call(name).solver
-            if solver in evidence.products and "residual" in evidence.products[solver].facts:
+            if solver and solver in evidence.products and "residual" in evidence.products[solver].facts:
                 residual = evidence.products[solver].facts["residual"]["median"]
                 rows.append({**common, "metric": "residual", "value": float(residual)})
     return rows

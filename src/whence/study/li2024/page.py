@@ -11,7 +11,7 @@ import pandas as pd
 from whence.base.files import atomic_file
 from whence.study.estimate import markdown, pick
 from whence.study.li2024 import plots, tables
-from whence.study.li2024.answers import answers
+from whence.study.li2024.answers import answers, pads
 from whence.study.li2024.likeness import likeness
 
 HEAD = """# Do influence functions work on language models? As published, and corrected
@@ -19,7 +19,7 @@ HEAD = """# Do influence functions work on language models? As published, and co
 "Do Influence Functions Work on Large Language Models?" (Li, Zhao, Li & Sun, arXiv 2409.19998) found influence
 functions failing on most tasks of fine-tuned language models. This page runs its experiments again: as the
 published code does them, and with each questionable choice changed, one at a time and all together, on {models}
-made from scratch (weights: {weights}), {seeds} seeds, generated tasks of the paper's kinds; judged by the
+made from scratch ({weights} weights trained), {seeds} seeds, generated tasks of the paper's kinds; judged by the
 paper's class match and by retraining.
 
     whence study li2024 --out runs/li2024 --page docs/studies/li2024.md
@@ -34,6 +34,11 @@ tenth of their rows (half of the removals chosen by methods, half at random), of
 query's answer with the real one, in log-probability of the answer alone; 0 is chance, 1 is perfect. What the
 models are: small. A conclusion about software carries over to large models, a conclusion about their curvature
 need not.
+
+Where this departs from the published setting, as published too: no dropout, so that retrained models differ by
+their rows alone; rows of 80 tokens instead of 128, no chat template; learning rates and epochs that small models
+need; padding is seen by attention, as in the first version of the published code, not in the second; the marked
+rows are harmless (they answer like a pirate).
 """
 
 
@@ -64,7 +69,7 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
                   "Method by method:\n", tables.switches_by_method(table),
                   "## Is LiSSA gradient dot?\n", LIKENESS, likeness(table)]
     if "short rows" in there:
-        parts += ["## Do pads in the loss make outliers of short rows?\n", SHORT, tables.short_rows(table)]
+        parts += ["## Do pads in the loss make outliers of short rows?\n", SHORT, pads(table), tables.short_rows(table)]
     if "curvature" in there:
         parts += ["## Curvature against inverse\n", CURVATURE, tables.curvature(table)]
     if "causes" in there:
@@ -111,8 +116,8 @@ nothing in the first and the opposite of the class in the second. Class match an
 """
 INVERSE = """The angle between a solver's product and the exact one is the error at the best scale, which is all that a
 ranking sees. Left: the solvers against the exact solution for the matrix that they approximate. Middle: against
-the exact Gauss-Newton matrix (conjugate gradients; residuals in the table). Right: by number of attributed
-parameters.
+the exact Gauss-Newton matrix (conjugate gradients; residuals under the table). Right: by number of attributed
+parameters. Losses are sums here; the published recursion's scale of 1000 was made for means, and diverges on sums.
 """
 CHANGE = """Four fine-tunes of the same base, from no marked rows (benign) to a half. Marked queries are answered by a
 pirate where the behaviour was learned.
@@ -124,8 +129,8 @@ def head(table: pd.DataFrame, seconds: float) -> str:
     """What was run."""
     models = sorted(str(name) for name in table["model"].unique())
     weights = pick(table, metric="trained weights")["value"]
-    return HEAD.format(models=", ".join(models), weights=f"{int(weights.min()):,} to {int(weights.max()):,} of them "
-                       "trained" if len(weights) else "see the file", seeds=table["seed"].nunique(),
+    return HEAD.format(models=", ".join(models), weights=f"{int(weights.min()):,} to {int(weights.max()):,}"
+                       if len(weights) else "some", seeds=table["seed"].nunique(),
                        cells=table["cell"].nunique(), hours=seconds / 3600, machine=platform.machine(),
                        torch=version("torch"), numbers=len(table))
 
@@ -134,5 +139,6 @@ def verdicts(table: pd.DataFrame) -> str:
     """The published conclusions, one a row."""
     found = answers(table)
     lines = [[one.claim, f"**{one.verdict}**", one.rule, one.evidence] for one in found]
-    return "## What stands\n\nThe rules were written before the results.\n\n" + markdown(
-        ["published", "here", "rule", "evidence"], lines)
+    told = ("## What stands\n\nThe rules were written before the first result. (After a look at one seed the published "
+            "setting was mended: its loss is a mean over a row's tokens, not a sum.)\n\n")
+    return told + markdown(["published", "here", "rule", "evidence"], lines)
