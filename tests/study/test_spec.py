@@ -59,6 +59,8 @@ def test_an_experiment_may_be_chosen_and_seeds_given() -> None:
     spec = make_spec(SMALL, "here")
     assert {one.labels["seed"] for one in expand(spec.chosen(seeds=[5]))} == {5}
     assert len(expand(spec.chosen(["e"]))) == 4
+    own = make_spec(changed("experiments", "e", "seeds", value=[1]), "here")
+    assert {one.labels["seed"] for one in expand(own)} == {1}
     with pytest.raises(WhenceError, match="--only: 'f' is not there"):
         spec.chosen(["f"])
 

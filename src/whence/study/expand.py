@@ -42,7 +42,8 @@ def expand(spec: Spec) -> list[Asked]:
     found: list[Asked] = []
     for seed in spec.run_seeds:
         for name, experiment in spec.experiments.items():
-            found += _experiment(spec, name, experiment, seed)
+            if seed in experiment.get("seeds", [seed]):
+                found += _experiment(spec, name, experiment, seed)
     return found
 
 

@@ -22,7 +22,7 @@ published code does them, and with each questionable choice changed, one at a ti
 made from scratch ({weights} weights trained), {seeds} seeds, generated tasks of the paper's kinds; judged by the
 paper's class match and by retraining.
 
-    whence study li2024 --out runs/li2024 --page docs/studies/li2024.md
+    whence study li2024 --out runs/li2024 --page docs/studies/li2024.md{data}
 
 {cells:,} cells, {hours:.1f} hours of one thread on {machine}, torch {torch}; this page is written by that
 command from its table (`runs/li2024/table.parquet`, {numbers:,} numbers) and by nothing else.
@@ -61,7 +61,8 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
         parts += ["## The paper's tasks, as published and corrected\n", "Acc / AUPRC, all models and seeds together. "
                   "`published`: pads and prompt in the loss, no EOS, A and B apart, LiSSA of three mis-scaled steps, "
                   "queries of the harmful (here: marked) class alone. `corrected`: the answer and its EOS in the loss, "
-                  "one block a map, one damping, LiSSA that converges, queries of all classes.\n", tables.paper(table),
+                  "one block a map, one damping, LiSSA that converges, queries of all classes. `(files)`: the authors' "
+                  "own rows, one model, one seed.\n", tables.paper(table),
                   tables.sizes(table), "How much does one seed say?\n", tables.seeds(table)]
     if "switches" in there:
         parts += ["## The switches, one at a time and all together\n", SWITCHES, tables.switches(table),
@@ -129,7 +130,8 @@ def head(table: pd.DataFrame, seconds: float) -> str:
     """What was run."""
     models = sorted(str(name) for name in table["model"].unique())
     weights = pick(table, metric="trained weights")["value"]
-    return HEAD.format(models=", ".join(models), weights=f"{int(weights.min()):,} to {int(weights.max()):,}"
+    files = " --data FOLDER" if "paper, files" in set(table["experiment"]) else ""  # of the authors' rows
+    return HEAD.format(data=files, models=", ".join(models), weights=f"{int(weights.min()):,} to {int(weights.max()):,}"
                        if len(weights) else "some", seeds=table["seed"].nunique(),
                        cells=table["cell"].nunique(), hours=seconds / 3600, machine=platform.machine(),
                        torch=version("torch"), numbers=len(table))
