@@ -193,9 +193,9 @@ def behaviour(table: pd.DataFrame) -> Answer:
     ratio, swing = norms.max() / norms.min(), rates.max() - rates.min()
     verdict = HOLDS if ratio < 2 and swing > 0.5 else FAILS if ratio > 4 or swing < 0.2 else OPEN
     return Answer("Reason 3: the size of the parameter change does not tell the behaviour.", verdict,
-                  "holds where the marker's rate differs by more than .5 between fine-tunes whose |dW| differs by less "
-                  "than a factor of two",
-                  f"benign to 20/20: |dW| differs {ratio:.2f} x, the rate of marked answers by {short(swing)}, "
+                  "holds where the marker's rate differs by more than .5 between fine-tunes whose dW differ in size by "
+                  "less than a factor of two",
+                  f"from benign to 20/20 the size of dW differs {ratio:.2f} x, the rate of marked answers by {short(swing)}, "
                   f"KL to the base {kl.max() / kl.min():.2f} x. A size has no direction: this says nothing of scores, "
                   "which are inner products")
 

@@ -44,6 +44,10 @@ def switches(table: pd.DataFrame) -> str:
         changed = pick(rows, training=training, scoring=scoring)
         if len(changed):
             lines.append([name, *(signed(change(changed, start[metric], metric)) for metric in METRICS)])
+    training, scoring = LESS_THAN["all corrected together"]
+    together = pick(rows, training=training, scoring=scoring)
+    lines.append(["all corrected together, on the published queries alone", *(
+        signed(difference_of(matrix(pick(together, metric=metric)), matrix(start[metric]))) for metric in METRICS)])
     both = {name: pick(rows, training="published", scoring="published", metric=name)
             for name in ("cover", "cover_at_positives")}
     cut = difference(both["cover_at_positives"], both["cover"])
@@ -164,7 +168,11 @@ def curvature(table: pd.DataFrame, metric: str = "leave-k-out") -> str:
             line.append(signed(difference_of(matrix(part), matrix(pick(rows, method="ekfac", tune=tune))))
                         if len(part) and method != "ekfac" else "-")
         lines.append(line)
-    return markdown(["method", "curvature", "inverse", "LoRA", "minus EK-FAC", "full", "minus EK-FAC"], lines)
+    residuals = pick(table, experiment="curvature", metric="residual")
+    told = [f"{tune} {part['value'].median():.1e}, {part['value'].max():.1e}" for tune, part in by(residuals, "tune").items()]
+    note = (f"\nRelative residual of conjugate gradients, median over queries (its median and largest over fine-tunes): "
+            f"{'; '.join(told)}. Where that is not small, its row is not of an exact inverse.\n") if told else ""
+    return markdown(["method", "curvature", "inverse", "LoRA", "minus EK-FAC", "full", "minus EK-FAC"], lines) + note
 
 
 def causes(table: pd.DataFrame, methods: Sequence[str]) -> str:
