@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from whence.study.estimate import above, below, difference, difference_of, estimate, matrix, pick, signed
+from whence.study.li2024.inverses import JUDGED_AT, compared
 from whence.study.li2024.tables import PUBLISHED_METHODS
 from whence.tasks.interval import Estimate, short
 
@@ -98,18 +99,16 @@ def lissa(table: pd.DataFrame) -> Answer:
 
 def reason_one(table: pd.DataFrame) -> Answer:
     """The first reason: errors of the inverse-Hessian product."""
-    rows = pick(table, experiment="curvature", metric="leave-k-out")
-    names = [str(name) for name in rows["method"].unique() if str(name).startswith("cg")]
-    exact = difference(pick(rows, method="fisher(scope=model)"), pick(rows, method="datainf"))
-    curved = difference(pick(rows, method=names), pick(rows, method="fisher(scope=model)"))
-    kronecker = difference(pick(rows, method="ekfac"), pick(rows, method=names))
+    exact = compared(table, "fisher(scope=model)", "datainf")
+    curved = compared(table, "cg", "fisher(scope=model)")
+    kronecker = compared(table, "ekfac", "cg")
     verdict = HOLDS if above(exact) else FAILS if above(curved) or below(exact) else OPEN
     return Answer("Reason 1: inevitable errors of the inverse-Hessian product.", verdict,
                   "holds where inverting the same curvature exactly (empirical Fisher, whole model) follows retraining "
                   "better than DataInf; fails where that is worse, or where only another curvature helps",
-                  f"exact inverse of the same curvature, minus DataInf: {signed(exact)}; another curvature "
-                  f"(Gauss-Newton), inverted exactly, minus that: {signed(curved)}; EK-FAC minus exact Gauss-Newton: "
-                  f"{signed(kronecker)}")
+                  f"at damping {JUDGED_AT:g}: exact inverse of the same curvature, minus DataInf: {signed(exact)}; "
+                  f"another curvature (Gauss-Newton), inverted exactly, minus that: {signed(curved)}; EK-FAC minus exact "
+                  f"Gauss-Newton: {signed(kronecker)}")
 
 
 def harmful(table: pd.DataFrame) -> Answer:
@@ -195,7 +194,8 @@ def behaviour(table: pd.DataFrame) -> Answer:
     return Answer("Reason 3: the size of the parameter change does not tell the behaviour.", verdict,
                   "holds where the marker's rate differs by more than .5 between fine-tunes whose dW differ in size by "
                   "less than a factor of two",
-                  f"from benign to 20/20 the size of dW differs {ratio:.2f} x, the rate of marked answers by {short(swing)}, "
+                  f"from benign to 20/20 the size of dW differs {ratio:.2f} x, the rate of marked answers by "
+                  f"{short(swing)}, "
                   f"KL to the base {kl.max() / kl.min():.2f} x. A size has no direction: this says nothing of scores, "
                   "which are inner products")
 

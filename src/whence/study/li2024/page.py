@@ -12,6 +12,7 @@ from whence.base.files import atomic_file
 from whence.study.estimate import markdown, pick
 from whence.study.li2024 import plots, tables
 from whence.study.li2024.answers import answers, pads
+from whence.study.li2024.inverses import curvature
 from whence.study.li2024.likeness import likeness
 
 HEAD = """# Do influence functions work on language models? As published, and corrected
@@ -72,7 +73,7 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
     if "short rows" in there:
         parts += ["## Do pads in the loss make outliers of short rows?\n", SHORT, pads(table), tables.short_rows(table)]
     if "curvature" in there:
-        parts += ["## Curvature against inverse\n", CURVATURE, tables.curvature(table)]
+        parts += ["## Curvature against inverse\n", CURVATURE, curvature(table)]
     if "causes" in there:
         parts += ["## Who finds the cause?\n", CAUSES, tables.causes(table, CAUSE_METHODS),
                   "RepSim by token, layer and model (all of these tasks together):\n", tables.repsim_choices(table)]
@@ -108,8 +109,9 @@ harmless ones with a short reply. Acc asks for a marked row; the second number i
 first (16 of 120 rows are short: chance is .133). The last column is the median size of a short row's scores
 over that of the others.
 """
-CURVATURE = """The same fine-tunes, the same gradients; only curvature and inverse differ. leave-k-out, with the paired
-difference to EK-FAC. If the solver were the trouble, inverting the same curvature exactly would help.
+CURVATURE = """The same fine-tunes (of the two copying tasks, whose answers of one token make exact products cheap), the
+same gradients; only curvature, inverse and damping (x mean eigenvalue) differ. leave-k-out. If the solver
+were the trouble, inverting the same curvature exactly would help; if the curvature were, another one would.
 """
 CAUSES = """`same surface`: all rows are of one form, and nothing of them says which rule made the answer. `crossed
 surface`: every training row that looks like a query is of another rule. No word occurs twice, so words say

@@ -147,34 +147,6 @@ def short_rows(table: pd.DataFrame) -> str:
     return markdown(["condition", *head, "scores of short rows over others', gradient-dot"], lines)
 
 
-def curvature(table: pd.DataFrame, metric: str = "leave-k-out") -> str:
-    """Curvature x inverse, judged by retraining; the last column is paired with EK-FAC."""
-    rows = pick(table, experiment="curvature", training="corrected", scoring="corrected", metric=metric)
-    kinds = (("ekfac", "Gauss-Newton", "Kronecker"), ("cg", "Gauss-Newton", "exact (conjugate gradients)"),
-             ("ekfac(labels=empirical)", "empirical Fisher", "Kronecker"),
-             ("fisher", "empirical Fisher", "exact, by block"),
-             ("fisher(scope=model)", "empirical Fisher", "exact, whole model"),
-             ("datainf", "empirical Fisher", "mean of inverses"),
-             ("lissa", "empirical Fisher", "series that converges"),
-             ("gradient-dot", "none", "-"))
-    lines = []
-    for method, curved, inverse in kinds:
-        own = pick(rows, method=[method, *(name for name in rows["method"].unique()
-                                           if str(name).startswith("cg(") and method == "cg")])
-        line = [f"`{method}`", curved, inverse]
-        for tune in ("lora", "full"):
-            part = pick(own, tune=tune)
-            line.append(str(estimate(part)))
-            line.append(signed(difference_of(matrix(part), matrix(pick(rows, method="ekfac", tune=tune))))
-                        if len(part) and method != "ekfac" else "-")
-        lines.append(line)
-    residuals = pick(table, experiment="curvature", metric="residual")
-    told = [f"{tune} {part['value'].median():.1e}, {part['value'].max():.1e}" for tune, part in by(residuals, "tune").items()]
-    note = (f"\nRelative residual of conjugate gradients, median over queries (its median and largest over fine-tunes): "
-            f"{'; '.join(told)}. Where that is not small, its row is not of an exact inverse.\n") if told else ""
-    return markdown(["method", "curvature", "inverse", "LoRA", "minus EK-FAC", "full", "minus EK-FAC"], lines) + note
-
-
 def causes(table: pd.DataFrame, methods: Sequence[str]) -> str:
     """Who finds the class, and who finds the cause: tasks by methods."""
     rows = pick(table, experiment="causes", training="corrected", scoring="corrected")
