@@ -107,8 +107,8 @@ def reason_one(table: pd.DataFrame) -> Answer:
                   "holds where inverting the same curvature exactly (empirical Fisher, whole model) follows retraining "
                   "better than DataInf; fails where that is worse, or where only another curvature helps",
                   f"at damping {JUDGED_AT:g}: exact inverse of the same curvature, minus DataInf: {signed(exact)}; "
-                  f"another curvature (Gauss-Newton), inverted exactly, minus that: {signed(curved)}; EK-FAC minus exact "
-                  f"Gauss-Newton: {signed(kronecker)}")
+                  f"another curvature (Gauss-Newton), inverted exactly, minus that: {signed(curved)}; EK-FAC minus "
+                  f"exact Gauss-Newton: {signed(kronecker)}")
 
 
 def harmful(table: pd.DataFrame) -> Answer:

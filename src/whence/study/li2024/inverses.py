@@ -55,7 +55,8 @@ def curvature(table: pd.DataFrame) -> str:
         for tune, part in by(at_damping(table, "cg", damping, "residual"), "tune").items():
             told.append(f"{tune}, damping {damping:g}: {part['value'].median():.1e} (largest "
                         f"{part['value'].max():.1e})")
-    decisive = [[name, *(signed(found) for found in (compared(table, a, b, tune) for tune in ("lora", "full")))]
+    decisive = [[name, *(signed(compared(table, a, b, tune, damping)) for tune in ("lora", "full")
+                         for damping in DAMPINGS[1:])]
                 for name, a, b in (("exact inverse of the empirical Fisher minus DataInf: the solver",
                                     "fisher(scope=model)", "datainf"),
                                    ("exact Gauss-Newton minus exact empirical Fisher: the curvature",
@@ -66,10 +67,12 @@ def curvature(table: pd.DataFrame) -> str:
         markdown(["method", "curvature", "inverse", *head], lines),
         "Relative residual of conjugate gradients, median over queries, then over fine-tunes: " + "; ".join(told)
         + ". Where that is not small the row is not of an exact inverse.\n",
-        f"Paired differences at damping {JUDGED_AT:g}:\n", markdown(["difference", "LoRA", "full"], decisive)])
+        "Paired differences:\n", markdown(["difference", *(f"{tune}, damping {damping:g}" for tune in ("LoRA", "full")
+                                                            for damping in DAMPINGS[1:])], decisive)])
 
 
-def compared(table: pd.DataFrame, method: str, other: str, tune: str | None = None) -> Estimate:
-    """leave-k-out of one method minus another's, at the damping that is judged at."""
-    a, b = (at_damping(table, name, JUDGED_AT) for name in (method, other))
+def compared(table: pd.DataFrame, method: str, other: str, tune: str | None = None,
+             damping: float = JUDGED_AT) -> Estimate:
+    """leave-k-out of one method minus another's, at one damping."""
+    a, b = (at_damping(table, name, damping) for name in (method, other))
     return difference(*(pick(part, tune=tune) if tune else part for part in (a, b)))
