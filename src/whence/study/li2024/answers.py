@@ -148,6 +148,12 @@ def pads(table: pd.DataFrame) -> str:
         lines.append(f"Masking pads *makes* them ({then}, a change of {signed(change)}): the published loss is a mean "
                      "over a row's tokens, so a row of few tokens has a large gradient once its padding no longer "
                      f"counts among them. With the sum over tokens they are gone ({fully}, {signed(rescued)}).")
+    unseen = mean(table, experiment="short rows, training", training="pads masked / pads counted in gradients",
+                  scoring="published", method=PUBLISHED_METHODS, metric="top-1 is short")
+    if unseen.n:
+        lines.append("Where the gradients count padding that the fine-tune never saw, as in the first version of the "
+                     "published code, which padded on the right to train and on the left to attribute, a short row "
+                     f"comes first for {unseen}.")
     return " ".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ FAINT = 0.12
 def save(figure: Figure, path: Path) -> Path:
     """Write an SVG, atomically."""
     with atomic_file(path) as part:
-        figure.savefig(part, format="svg", bbox_inches="tight", facecolor="white")
+        figure.savefig(part, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
     return path
 
 
