@@ -139,7 +139,7 @@ def test_the_commands_run_one_after_the_other(here: Path) -> None:
         result = CliRunner().invoke(app, [verb, *options])
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
         ran.append(verb)
-    assert ran == ["train", "plan", "score", "trace", "verify", "search", "probe", "evaluate", "blocks", "env"]
+    assert ran == ["train", "plan", "score", "trace", "verify", "search", "probe", "evaluate", "study", "blocks", "env"]
     assert (here / "runs" / "mine" / "report.html").exists()
 
 

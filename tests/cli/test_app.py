@@ -22,7 +22,7 @@ from tests.run.fixtures import (
 )
 from whence.cli import app as app_file
 
-VERBS = ("demo", "train", "plan", "trace", "score", "verify", "search", "probe", "evaluate", "blocks", "env")
+VERBS = ("demo", "train", "plan", "trace", "score", "verify", "search", "probe", "evaluate", "study", "blocks", "env")
 
 
 @pytest.fixture
