@@ -49,6 +49,7 @@ def curvature(table: pd.DataFrame) -> str:
         for tune in ("lora", "full"):
             line += [str(estimate(pick(at_damping(table, method, damping), tune=tune))) for damping in DAMPINGS]
         lines.append(line)
+    lines += trivial(table)
     head = [f"{tune}, damping {damping:g}" for tune in ("LoRA", "full") for damping in DAMPINGS]
     told = []
     for damping in DAMPINGS[1:]:
@@ -69,6 +70,18 @@ def curvature(table: pd.DataFrame) -> str:
         + ". Where that is not small the row is not of an exact inverse.\n",
         "Paired differences:\n", markdown(["difference", *(f"{tune}, damping {damping:g}" for tune in ("LoRA", "full")
                                                             for damping in DAMPINGS[1:])], decisive)])
+
+
+def trivial(table: pd.DataFrame) -> list[list[str]]:
+    """Rows of the baselines, on the same fine-tunes and banks: they know no damping."""
+    own = pick(table, experiment="curvature")
+    same = pick(table, experiment="causes", metric="leave-k-out", task=list(own["task"].unique()),
+                model=list(own["model"].unique()))
+    lines = []
+    for method in ("random", "bm25", "tfidf", "repsim"):
+        found = [str(estimate(pick(same, method=method, tune=tune))) for tune in ("lora", "full")]
+        lines.append([f"`{method}`", "-", "-", *[found[0]] * len(DAMPINGS), *[found[1]] * len(DAMPINGS)])
+    return lines
 
 
 def compared(table: pd.DataFrame, method: str, other: str, tune: str | None = None,

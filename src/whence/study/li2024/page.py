@@ -31,8 +31,8 @@ command from its table (`runs/li2024/table.parquet`, {numbers:,} numbers) and by
 How to read the numbers. `[a, b]` is a 95 % interval over seeds and over what is asked (seeds drawn anew, then
 tasks x models x queries; for differences paired). **Acc**, **Cover**, **AUPRC** ask whether rows of the query's
 class come first. **leave-k-out** asks what really happens: rank correlation, over models retrained without a
-tenth of their rows (half of the removals chosen by methods, half at random), of the foretold change of each
-query's answer with the real one, in log-probability of the answer alone; 0 is chance, 1 is perfect. What the
+tenth of their rows (six removals chosen by methods, five at random), of the foretold change of each query's
+answer with the real one, in log-probability of the answer alone; 0 is chance, 1 is perfect. What the
 models are: small. A conclusion about software carries over to large models, a conclusion about their curvature
 need not.
 
@@ -59,7 +59,7 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
     if "learned" in there:
         parts += ["## Was the task learned?\n", tables.learned(table)]
     if "paper" in there:
-        parts += ["## The paper's tasks, as published and corrected\n", "Acc / AUPRC, all models and seeds together. "
+        parts += ["## The paper's tasks, as published and corrected\n", "All models and seeds together. "
                   "`published`: pads and prompt in the loss, no EOS, A and B apart, LiSSA of three mis-scaled steps, "
                   "queries of the harmful (here: marked) class alone. `corrected`: the answer and its EOS in the loss, "
                   "one block a map, one damping, LiSSA that converges, queries of all classes. `(files)`: the authors' "
@@ -96,8 +96,8 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
 
 SWITCHES = """First row: the published setting. Each other row: the change when that one thing is done differently and
 everything else stays as published (the last two: all together). Mean of gradient dot, DataInf and LiSSA over
-two tasks and two models. What trains differently (pads, prompt, EOS, side, length, steps) has a fine-tune and a
-retrain bank of its own.
+two tasks and two models. What trains differently (pads, prompt, EOS, side, length, steps) has fine-tunes of
+its own, and a retrain bank of its own on mixed 20/60: the leave-k-out of these rows is from that task alone.
 """
 LIKENESS = """In the authors' cached scores LiSSA is 4.00 x the Hessian-free score on math, 3.99 x on mixedS
 (`whence study li2024 --as-published --data FOLDER`): one start and three steps of `r <- v + r - (small)`. The same
@@ -125,7 +125,7 @@ parameters. Losses are sums here; the published recursion's scale of 1000 was ma
 CHANGE = """Four fine-tunes of the same base, from no marked rows (benign) to a half. Marked queries are answered by a
 pirate where the behaviour was learned.
 """
-CAUSE_METHODS = ("random", "tfidf", "repsim", "gradient-dot", "datainf", "fisher", "ekfac")
+CAUSE_METHODS = ("random", "bm25", "tfidf", "repsim", "gradient-dot", "datainf", "fisher", "ekfac")
 
 
 def head(table: pd.DataFrame, seconds: float) -> str:
