@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +73,19 @@ def test_what_is_not_padding_is_the_example(lengths: list[int], side: PaddingSid
         counted = batch.labels[b] != IGNORE
         assert batch.labels[b][counted].tolist() == examples.tokens[b][examples.is_response[b]].tolist()
         assert not counted[~there].any()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_hidden_token_keeps_its_position_and_label_and_is_not_attended(side: PaddingSide) -> None:
+    plain = of_lengths([4, 6])
+    hidden = replace(plain, hidden=(np.array([True, True, False, False]), np.arange(6) > 4))
+    a, b = (collate(examples, [0, 1], PAD, side) for examples in (plain, hidden))
+    for name in ("input_ids", "position_ids", "labels", "flat", "targets", "owners", "reach"):
+        assert getattr(a, name).equal(getattr(b, name)), name
+    for row, rows_own in enumerate(hidden.hidden):
+        there = a.attention_mask[row].bool()
+        assert b.attention_mask[row][there].tolist() == (~rows_own).astype(int).tolist()
+        assert not b.attention_mask[row][~there].any()
 
 
 def test_moving_keeps_every_tensor() -> None:

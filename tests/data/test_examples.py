@@ -38,6 +38,22 @@ def test_parquet_gives_back_an_equal_object(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["train.parquet"]
 
 
+def hiding() -> Examples:
+    return replace(three(), hidden=(np.array([True, False, False]), np.array([False, True]), np.array([False])))
+
+
+def test_what_attention_must_not_see_is_kept_picked_and_part_of_the_content(tmp_path: Path) -> None:
+    hiding().write_parquet(tmp_path / "x.parquet")
+    assert same(Examples.read_parquet(tmp_path / "x.parquet"), hiding())
+    assert hiding().attended(0).tolist() == [False, True, True]
+    assert three().attended(0).tolist() == [True, True, True]
+    assert [h.tolist() for h in hiding().select([1, 0]).hidden] == [[False, True], [True, False, False]]
+    assert [h.tolist() for h in hiding().over(2).hidden[3:]] == [h.tolist() for h in hiding().hidden]
+    assert hiding().content_hash != three().content_hash
+    with pytest.raises(ValueError, match="columns of different length"):
+        replace(three(), hidden=hiding().hidden[:2])
+
+
 def test_parquet_keeps_a_column_without_any_group(tmp_path: Path) -> None:
     bare = replace(three(), groups=(None, None, None))
     bare.write_parquet(tmp_path / "x.parquet")

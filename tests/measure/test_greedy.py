@@ -60,6 +60,19 @@ def test_batches_equal_generate_one_by_one(model: nn.Module, batch_size: int) ->
     assert greedy_answers(model, words, data, batch_size) == expected
 
 
+def test_a_prompt_behind_filling_that_attention_does_not_see_is_answered_as_without() -> None:
+    data, words = tiny.examples(8, seed=5, shortest=4, longest=15), tokenizer(pad_token="w7")
+    filling = np.zeros(5, dtype=np.int64)
+    longer = replace(data, tokens=tuple(np.concatenate([filling, row]) for row in data.tokens),
+                     is_response=tuple(np.concatenate([filling > 0, mask]) for mask in data.is_response),
+                     hidden=tuple(np.arange(5 + len(row)) < 5 for row in data.tokens))
+    seen = replace(longer, hidden=())
+    model = tiny.llama()
+    expected = greedy_answers(model, words, data)
+    assert greedy_answers(model, words, longer) == expected
+    assert greedy_answers(model, words, seen) != expected
+
+
 def test_rows_near_the_last_position_are_as_they_are_alone() -> None:
     """In one batch with rows that have much room, and a model (GPT-2) that has no positions beyond its last."""
     model, words = tiny.gpt2(), tokenizer(pad_token="w7")

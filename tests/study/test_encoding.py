@@ -38,6 +38,21 @@ def test_published_fills_up_and_counts_all_but_the_first(tokenizer: PreTrainedTo
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
+def test_filling_is_hidden_from_attention_where_that_is_asked(tokenizer: PreTrainedTokenizerBase, side: str) -> None:
+    plain = Encoding(eos=False).examples(ROWS, tokenizer)
+    how = Encoding(pads="counted", side=side, length=40, prompt=True, eos=False, visible=False)
+    assert Encoding.of(how.to_json()) == how
+    found, shown = (Encoding(**{**how.to_json(), "visible": visible}).examples(ROWS, tokenizer)
+                    for visible in (False, True))
+    assert shown.hidden == () and shown.content_hash != found.content_hash
+    for row, short in enumerate(plain.tokens):
+        real = np.arange(40) >= 40 - len(short) if side == "left" else np.arange(40) < len(short)
+        assert (found.attended(row) == real).all()
+        assert (found.tokens[row] == shown.tokens[row]).all()
+        assert (found.is_response[row] == shown.is_response[row]).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
 def test_pads_without_the_prompt(tokenizer: PreTrainedTokenizerBase, side: str) -> None:
     plain = Encoding(eos=False).examples(ROWS, tokenizer)
     found = Encoding(pads="counted", side=side, length=40, eos=False).examples(ROWS, tokenizer)

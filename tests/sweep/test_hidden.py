@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,24 @@ def test_every_choice_equals_a_forward_pass_of_the_row_alone(architecture: str, 
         assert ours.dtype == np.float64
         np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
         assert np.ptp(ours, axis=0).max() > 0 or layer == 0
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_filling_that_attention_does_not_see_is_in_no_choice(side: str) -> None:
+    model, data = tiny.llama(), tiny.examples(6, seed=3)
+    pairs = [(np.array([9, 9, 9]), row) for row in data.tokens]
+
+    def joined(filling: np.ndarray, row: np.ndarray) -> np.ndarray:
+        return np.concatenate([filling, row] if side == "left" else [row, filling])
+
+    nothing = np.zeros(3, dtype=bool)
+    longer = replace(data, tokens=tuple(joined(*pair) for pair in pairs),
+                     is_response=tuple(joined(nothing, mask) for mask in data.is_response),
+                     hidden=tuple(joined(~nothing, np.zeros(len(row), dtype=bool)) for row in data.tokens))
+    choices = [(1, token) for token in TOKENS]
+    ours, plain = (collect_hidden(model, rows, choices) for rows in (longer, data))
+    for layer, token in choices:
+        np.testing.assert_allclose(ours.get(layer, token), plain.get(layer, token), rtol=1e-8, atol=1e-12)
 
 
 def test_minus_one_is_the_last_layer_after_the_final_normalisation() -> None:

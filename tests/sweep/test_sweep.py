@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests import tiny
 from whence.base.errors import WhenceError
+from whence.data.examples import Examples
 from whence.measure.measurement import LogOdds
 from whence.models.blocks import select_blocks
 from whence.sweep.gram import DotSink, GradientStore, check_finite
@@ -65,6 +68,48 @@ def test_only_counted_tokens_matter() -> None:
     extended = type(data)(data.ids, data.groups, data.prompts, data.responses, tuple(longer), tuple(masks),
                           data.truncated)
     np.testing.assert_allclose(sweep(model, data).values, sweep(model, extended).values, rtol=1e-10)
+
+
+def filled(data: Examples, side: str, hide: bool, counts: bool = False) -> Examples:
+    """Four tokens more a row."""
+    def joined(filling: np.ndarray, row: np.ndarray) -> np.ndarray:
+        return np.concatenate([filling, row] if side == "left" else [row, filling])
+
+    def counted(mask: np.ndarray) -> np.ndarray:
+        return joined(np.full(4, counts), mask) & (np.arange(len(mask) + 4) > 0)
+
+    return replace(data, tokens=tuple(joined(np.array([1, 2, 3, 3]), t) for t in data.tokens),
+                   is_response=tuple(map(counted, data.is_response)),
+                   hidden=tuple(joined(np.full(4, hide), np.zeros(len(t), dtype=bool)) for t in data.tokens))
+
+
+@pytest.mark.parametrize(("architecture", "side"), [("llama", "left"), ("llama", "right"), ("lora", "left"),
+                                                    ("gpt2", "right")])  # GPT-2 learned positions: left moves them
+def test_filling_that_attention_does_not_see_changes_nothing_of_its_row(architecture: str, side: str) -> None:
+    model, data = MODELS[architecture](), tiny.examples(7)
+    blocks, stores, values = select_blocks(model), [], []
+    for examples in (data, filled(data, side, hide=True), filled(data, side, hide=False)):
+        stores.append(GradientStore(blocks, len(data), dtype=torch.float64))
+        values.append(sweep(model, examples, blocks, [stores[-1]], layout=Layout(batch_size=3)).values)
+    close = 1e-5 if side == "left" else 1e-9  # Llama's angles are float32: moved, they are rounded otherwise
+    np.testing.assert_allclose(values[1], values[0], rtol=close)
+    for b in range(len(blocks)):
+        plain = stores[0].gram(b)
+        np.testing.assert_allclose(stores[1].gram(b), plain, rtol=close, atol=close * np.abs(plain).max())
+    if side == "left":
+        assert np.abs(values[2] / values[0] - 1).max() > 1e-3
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_counted_filling_that_is_not_seen_is_the_same_in_every_batch(architecture: str, side: str) -> None:
+    """Its positions see nothing at all, and yet no other row of the batch."""
+    model, data = MODELS[architecture](), filled(tiny.examples(9), side, hide=True, counts=True)
+    assert min(mask.sum() for mask in data.is_response) >= 4
+    alone = sweep(model, data, layout=Layout(batch_size=1)).values
+    assert np.isfinite(alone).all()
+    for layout in (Layout(batch_size=4), Layout(batch_size=9, side="left")):
+        np.testing.assert_allclose(sweep(model, data, layout=layout).values, alone, rtol=1e-9)
 
 
 def test_measurement_is_exchangeable_and_matches_autograd() -> None:

@@ -1,7 +1,8 @@
 """From examples to padded tensors: which rows go together, and how they are laid out.
 
 Shapes: B examples, T positions. Rows of like length share a batch, so little is wasted on padding; what
-padding there is carries attention 0 and label -100, and never reaches a loss or a gradient.
+padding there is carries attention 0 and label -100, and never reaches a loss or a gradient. Tokens that an example
+hides from attention carry attention 0 too, with positions and labels like any other.
 """
 
 from __future__ import annotations
@@ -79,19 +80,21 @@ def collate(examples: Examples, rows: Sequence[int] | np.ndarray, pad_id: int,
     width = max(len(examples.tokens[r]) for r in rows)
     input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     attention, positions = np.zeros_like(input_ids), np.zeros_like(input_ids)
+    inside = np.zeros(input_ids.shape, dtype=bool)
     labels = np.full_like(input_ids, IGNORE)
     for b, r in enumerate(rows):
         tokens = examples.tokens[r]
         at = slice(width - len(tokens), width) if side == "left" else slice(0, len(tokens))
         input_ids[b, at] = tokens
-        attention[b, at] = 1
+        attention[b, at] = examples.attended(int(r))
+        inside[b, at] = True
         positions[b, at] = np.arange(len(tokens))
         labels[b, at] = np.where(examples.is_response[r], tokens, IGNORE)
     counted = labels != IGNORE
     owners, places = np.nonzero(counted)
     reach = np.zeros_like(counted)  # a position is in reach while a counted token comes after it
     reach[:, :-1] = np.logical_or.accumulate(counted[:, :0:-1], axis=1)[:, ::-1]
-    reach &= attention > 0
+    reach &= inside
     flat = np.ravel_multi_index((owners, places - 1), labels.shape)
     arrays = (input_ids, attention, positions, labels, np.asarray(rows, dtype=np.int64), flat,
               labels[owners, places], owners, reach)

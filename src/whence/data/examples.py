@@ -18,7 +18,7 @@ from whence.base.hashing import hash_json
 
 @dataclass(frozen=True)
 class Examples:
-    """N examples, column by column; every column has N entries.
+    """N examples, column by column; every column has N entries (`hidden` may have none).
 
     Attributes:
         ids: a name for each row, unique.
@@ -29,6 +29,8 @@ class Examples:
         is_response: bool [length], True where the token is one whose log-probability counts. Position 0
             is never True: nothing predicts it.
         truncated: whether tokens were cut off at the maximum length.
+        hidden: bool [length], True where attention must not look at the token: filling that a study makes part of its
+            rows. Empty where no row hides any.
     """
 
     ids: tuple[str, ...]
@@ -38,9 +40,10 @@ class Examples:
     tokens: tuple[np.ndarray, ...]
     is_response: tuple[np.ndarray, ...]
     truncated: tuple[bool, ...]
+    hidden: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        sizes = {name: len(getattr(self, name)) for name in self.columns}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"columns of different length: {sizes}")
         if len(set(self.ids)) != len(self.ids):
@@ -51,10 +54,18 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that there are: all, or all but `hidden`."""
+        return [field.name for field in fields(self) if field.name != "hidden" or self.hidden]
+
     def select(self, rows: Sequence[int] | np.ndarray) -> Examples:
         """The examples at `rows`, in that order."""
-        picked = {field.name: tuple(getattr(self, field.name)[int(r)] for r in rows) for field in fields(self)}
-        return Examples(**picked)
+        return Examples(**{name: tuple(getattr(self, name)[int(r)] for r in rows) for name in self.columns})
+
+    def attended(self, row: int) -> np.ndarray:
+        """bool [length] of one row: the tokens that attention looks at."""
+        return ~self.hidden[row] if self.hidden else np.ones(len(self.tokens[row]), dtype=bool)
 
     def over(self, times: int) -> Examples:
         """All examples `times` over, the later ones with ids of their own: `a`, `b`, `a (2)`, `b (2)`, ..."""
@@ -77,8 +88,8 @@ class Examples:
     @cached_property
     def content_hash(self) -> str:
         """Hash of the tokens and masks in row order: what a model sees, and nothing else."""
-        return hash_json([[t.tolist(), m.astype(int).tolist()] for t, m in zip(self.tokens, self.is_response,
-                                                                              strict=True)])
+        return hash_json([[each.astype(int).tolist() for each in row] for row in zip(
+            self.tokens, self.is_response, *([self.hidden] if self.hidden else []), strict=True)])
 
     def summary(self) -> dict[str, int]:
         """Counts to print: examples, tokens, response tokens, truncated examples, longest."""
@@ -92,7 +103,7 @@ class Examples:
 
     def write_parquet(self, path: str | Path) -> None:
         """Store every column; `read_parquet` gives back an equal object."""
-        table = pa.table({field.name: [_plain(v) for v in getattr(self, field.name)] for field in fields(self)})
+        table = pa.table({name: [_plain(v) for v in getattr(self, name)] for name in self.columns})
         with atomic_file(path) as part:
             pq.write_table(table, part)
 
@@ -109,12 +120,13 @@ class Examples:
             raise WhenceError(f"{path}: no such file") from None
         except (OSError, pa.ArrowException) as error:
             raise WhenceError(f"{path}: not a Parquet file ({error})") from None
-        expected = [field.name for field in fields(cls)]
+        expected = [field.name for field in fields(cls) if field.name != "hidden" or "hidden" in columns]
         if sorted(columns) != sorted(expected):
             raise WhenceError(f"{path}: has the columns {', '.join(columns)}; expected {', '.join(expected)}, as "
                               "`Examples.write_parquet` writes them (raw rows are read by `load_examples`)")
         columns["tokens"] = [np.array(t, dtype=np.int64) for t in columns["tokens"]]
-        columns["is_response"] = [np.array(m, dtype=bool) for m in columns["is_response"]]
+        for name in {"is_response", "hidden"} & set(columns):
+            columns[name] = [np.array(m, dtype=bool) for m in columns[name]]
         return cls(**{name: tuple(values) for name, values in columns.items()})
 
 

@@ -36,7 +36,9 @@ def greedy_answers(model: nn.Module, tokenizer: PreTrainedTokenizerBase, queries
     with _evaluating(model), torch.inference_mode():
         for rows in track(batches, "greedy answers", len(batches)):
             prompts = [torch.from_numpy(queries.tokens[i][: starts[i]]) for i in rows]
-            made = _continue(model, prompts, max(rooms[i] for i in rows), limit, tokenizer.eos_token_id).tolist()
+            looked_at = [torch.from_numpy(queries.attended(i)[: starts[i]].astype(np.int64)) for i in rows]
+            made = _continue(model, prompts, looked_at, max(rooms[i] for i in rows), limit,
+                             tokenizer.eos_token_id).tolist()
             for i, tokens in zip(rows, made, strict=True):
                 tokens = tokens[: rooms[i]]
                 end = tokens.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in tokens else len(tokens)
@@ -44,16 +46,16 @@ def greedy_answers(model: nn.Module, tokenizer: PreTrainedTokenizerBase, queries
     return answers
 
 
-def _continue(model: nn.Module, prompts: Sequence[Tensor], room: int, limit: int, eos: int | None) -> Tensor:
+def _continue(model: nn.Module, prompts: Sequence[Tensor], looked_at: Sequence[Tensor], room: int, limit: int,
+              eos: int | None) -> Tensor:
     """int64 [B, at most `room`]: the arg-max after each prompt (padded on the left), until all rows met `eos`.
 
     A row that is done goes on with the others; held at position `limit` - 1, it asks for none that is not there.
     """
     width, device = max(map(len, prompts)), next(model.parameters()).device
-    ids = torch.stack([torch.nn.functional.pad(prompt, (width - len(prompt), 0)) for prompt in prompts]).to(device)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    attention = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
-    positions = (attention.cumsum(dim=1) - 1).clamp_min(0)
+    ids, attention, inside = (torch.stack([nn.functional.pad(row, (width - len(row), 0)) for row in rows]).to(device)
+                              for rows in (prompts, looked_at, [torch.ones_like(prompt) for prompt in prompts]))
+    positions = (inside.cumsum(dim=1) - 1).clamp_min(0)
     options = _last_logits_only(model)
     made, cache = ids[:, :0], None
     while made.shape[1] < room and not (eos is not None and (made == eos).any(dim=1).all()):

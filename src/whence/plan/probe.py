@@ -198,7 +198,7 @@ def _output(model: nn.Module) -> nn.Module | None:
 
 
 def _halved(examples: Examples) -> Examples:
-    """The first half of each row, its last token counting, so that none is without."""
+    """The first half of each row, its last token counting, so that none is without; attention sees all of it."""
     tokens, masks = [], []
     for row, mask in zip(examples.tokens, examples.is_response, strict=True):
         size = max(2, math.ceil(len(row) / 2))
@@ -206,4 +206,4 @@ def _halved(examples: Examples) -> Examples:
         kept[-1] = True
         tokens.append(row[:size])
         masks.append(kept)
-    return replace(examples, tokens=tuple(tokens), is_response=tuple(masks))
+    return replace(examples, tokens=tuple(tokens), is_response=tuple(masks), hidden=())

@@ -6,7 +6,7 @@ Rows may stand for more rows than they are: a corpus of a million is planned fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,5 +147,5 @@ def shapes(examples: Examples, layout: Layout) -> list[BatchShape]:
 def numbered(examples: Examples, rows: Sequence[int] | np.ndarray) -> Examples:
     """The examples at `rows`, each as often as it is named, with ids of their own."""
     ids = tuple(str(i) for i in range(len(rows)))
-    picked = {column.name: tuple(getattr(examples, column.name)[int(r)] for r in rows) for column in fields(examples)}
+    picked = {name: tuple(getattr(examples, name)[int(r)] for r in rows) for name in examples.columns}
     return Examples(**{**picked, "ids": ids})

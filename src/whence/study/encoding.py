@@ -4,8 +4,9 @@
     published    pad pad prompt response                  counts: all but the first position, padding included
 
 Padding that is counted is made part of the rows: every row is brought to `length` tokens with EOS tokens that count
-like any other. So a fine-tune, a sweep and a retrain bank need no switch of their own, and see the same thing. (The
-code of Li et al. 2024 hides padding from attention in its later version and not in its earlier one; here it is seen.)
+like any other. So a fine-tune, a sweep and a retrain bank need no switch of their own, and see the same thing. Whether
+attention looks at it is a switch too: the code of Li et al. 2024 hides padding from attention in its later version and
+not in its earlier one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Encoding:
     Attributes:
         pads: `masked`, or `counted`: rows are filled up to `length` and the filling counts.
         side: where it goes.
+        visible: whether attention looks at the filling.
         length: rows are cut off here, and filled up to here where pads are counted.
         prompt: whether the prompt's tokens count.
         eos: whether the response is closed by an EOS token, which counts.
@@ -40,6 +42,7 @@ class Encoding:
 
     pads: str = "masked"
     side: str = "right"
+    visible: bool = True
     length: int = 128
     prompt: bool = False
     eos: bool = True
@@ -73,7 +76,8 @@ class Encoding:
             plain = counting_everything(plain)
         if self.pads == "counted":
             assert tokenizer.eos_token_id is not None
-            plain = filled_up(plain, self.length, self.side, int(tokenizer.eos_token_id), not answer_only)
+            plain = filled_up(plain, self.length, self.side, int(tokenizer.eos_token_id), not answer_only,
+                              self.visible)
         return plain
 
 
@@ -83,21 +87,24 @@ def counting_everything(examples: Examples) -> Examples:
     return replace(examples, is_response=masks)
 
 
-def filled_up(examples: Examples, length: int, side: str, pad: int, counts: bool) -> Examples:
-    """Every row brought to `length` tokens with `pad`, on `side`; the filling counts or does not."""
-    tokens, masks = [], []
+def filled_up(examples: Examples, length: int, side: str, pad: int, counts: bool, visible: bool = True) -> Examples:
+    """Every row brought to `length` tokens with `pad`, on `side`; the filling counts or does not, is seen by attention
+    or is not."""
+    tokens, masks, hidden = [], [], []
     for row, mask in zip(examples.tokens, examples.is_response, strict=True):
         filling = np.full(length - len(row), pad, dtype=np.int64)
-        parts = [(filling, np.full(len(filling), counts)), (row, mask)]
         if side == "left" and len(filling):  # the row's first token is predicted now, from padding
-            parts[1] = (row, np.concatenate([[counts and bool(mask[1:].all())], mask[1:]]))
-        pair = parts if side == "left" else parts[::-1]
-        whole = np.concatenate([one for one, _ in pair])
-        counted = np.concatenate([one for _, one in pair])
+            mask = np.concatenate([[counts and bool(mask[1:].all())], mask[1:]])
+        parts = [(filling, np.full(len(filling), counts), np.full(len(filling), not visible)),
+                 (row, mask, np.zeros(len(row), dtype=bool))]
+        whole, counted, unseen = (np.concatenate(each) for each in zip(*(parts if side == "left" else parts[::-1]),
+                                                                      strict=True))
         counted[0] = False
         tokens.append(whole)
         masks.append(counted)
-    return replace(examples, tokens=tuple(tokens), is_response=tuple(masks))
+        hidden.append(unseen)
+    return replace(examples, tokens=tuple(tokens), is_response=tuple(masks),
+                   hidden=() if visible else tuple(hidden))
 
 
 def known_fields(cls: type, options: Mapping[str, Any], where: str) -> None:

@@ -25,7 +25,8 @@ class HiddenStates:
 
     Layers count as in transformers: 0 = embeddings, l = output of layer l, -1 = the last (after the final
     normalisation). Tokens: `last_prompt` = the position that predicts the first counted token,
-    `last_response` = the last position of the row, `mean` = the mean over all its positions.
+    `last_response` = the last position of the row, `mean` = the mean over all its positions; positions that the
+    example hides from attention are left out of both.
 
     Raises:
         WhenceError: an unknown token, or (with the first batch) a layer that the model does not have.
