@@ -38,8 +38,7 @@ need not.
 
 Where this departs from the published setting, as published too: no dropout, so that retrained models differ by
 their rows alone; rows of 80 tokens instead of 128, no chat template; learning rates and epochs that small models
-need; padding is seen by attention, as in the first version of the published code, not in the second; the marked
-rows are harmless (they answer like a pirate).
+need; the marked rows are harmless (they answer like a pirate).
 """
 
 

@@ -13,6 +13,7 @@ PUBLISHED_METHODS = ("gradient-dot", "datainf", "lissa")  # those the paper test
 METRICS = ("acc", "cover", "auprc", "leave-k-out")
 LESS_THAN = {  # a switch -> (training, scoring) it is; everything else as published
     "pads not in the loss": ("pads masked", "published"),
+    "pads seen by attention": ("pads seen", "published"),
     "prompt not in the loss": ("prompt masked", "published"),
     "EOS after the answer": ("EOS", "published"),
     "padding on the right": ("right padding", "published"),
@@ -122,6 +123,7 @@ def short_rows(table: pd.DataFrame) -> str:
                   ("short rows, training", "short rows", "pads masked / pads counted in gradients", "published",
                    "pads masked in training alone"),
                   ("short rows", "short rows", "prompt masked", "published", "prompt masked, pads in the loss"),
+                  ("short rows", "short rows", "pads seen", "published", "pads seen by attention"),
                   ("short rows", "short rows", "right padding", "published", "padding on the right"),
                   ("short rows", "short rows", "published", "sum loss", "as published, sum over tokens"),
                   ("short rows", "short rows", "pads masked", "sum loss", "pads masked, sum over tokens"),
