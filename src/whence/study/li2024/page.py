@@ -10,9 +10,8 @@ import pandas as pd
 
 from whence.base.files import atomic_file
 from whence.study.estimate import markdown, pick
-from whence.study.li2024 import plots, tables
+from whence.study.li2024 import inverses, plots, tables
 from whence.study.li2024.answers import answers, pads
-from whence.study.li2024.inverses import curvature
 from whence.study.li2024.likeness import likeness
 
 HEAD = """# Do influence functions work on language models? As published, and corrected
@@ -71,8 +70,15 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
                   "## Is LiSSA gradient dot?\n", LIKENESS, likeness(table)]
     if "short rows" in there:
         parts += ["## Do pads in the loss make outliers of short rows?\n", SHORT, pads(table), tables.short_rows(table)]
-    if "curvature" in there:
-        parts += ["## Curvature against inverse\n", CURVATURE, curvature(table)]
+    if inverses.MORE_ROWS.experiment in there or inverses.COPYING.experiment in there:
+        parts += ["## Curvature against inverse\n", CURVATURE]
+    if inverses.MORE_ROWS.experiment in there:
+        parts += [inverses.parts(table), MORE_ROWS, inverses.by_damping(table, inverses.MORE_ROWS),
+                  "Paired differences:\n",
+                  inverses.decisive(table, inverses.MORE_ROWS, (0.1, 10.0), ("lds", "leave-k-out"))]
+    if inverses.COPYING.experiment in there:
+        parts += [COPYING, inverses.by_damping(table, inverses.COPYING), "Paired differences:\n",
+                  inverses.decisive(table, inverses.COPYING, (10.0, 100.0), ("leave-k-out",))]
     if "causes" in there:
         parts += ["## Who finds the cause?\n", CAUSES, tables.causes(table, CAUSE_METHODS),
                   "RepSim by token, layer and model (all of these tasks together):\n", tables.repsim_choices(table)]
@@ -108,9 +114,15 @@ harmless ones with a short reply. Acc asks for a marked row; the second number i
 first (16 of 120 rows are short: chance is .133). The last column is the median size of a short row's scores
 over that of the others.
 """
-CURVATURE = """The same fine-tunes (of the two copying tasks, whose answers of one token make exact products cheap), the
-same gradients; only curvature, inverse and damping (x mean eigenvalue) differ. leave-k-out. If the solver
-were the trouble, inverting the same curvature exactly would help; if the curvature were, another one would.
+CURVATURE = """The same fine-tunes, the same gradients; only curvature, inverse and damping (x mean eigenvalue) differ.
+If the solver were the trouble, inverting the same curvature exactly would help; if the curvature were, another
+one would.
+"""
+MORE_ROWS = """240 rows with long answers (mixed 60/180), 41 retrained models a bank: thirty without a random half of the
+rows (**lds**: the same rank correlation over these), eleven without a tenth. This experiment was added when the
+one below it, the first, could not tell the methods apart; its sizes were chosen after a look at one seed.
+"""
+COPYING = """The two copying tasks: 64 rows with answers of one token, which make exact products cheap; leave-k-out.
 """
 CAUSES = """`same surface`: all rows are of one form, and nothing of them says which rule made the answer. `crossed
 surface`: every training row that looks like a query is of another rule. No word occurs twice, so words say
