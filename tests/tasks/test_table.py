@@ -69,6 +69,17 @@ def test_rich_shows_every_method_whatever_its_name():
         assert text in out.getvalue()
 
 
+def test_rich_leaves_out_just_what_does_not_fit():
+    table, console = metric_table(two_methods(), TRAIN, QUERY), Console(file=io.StringIO(), width=400)
+    whole = console.measure(table.to_rich()).maximum
+    assert len(table.to_rich(width=whole).columns) == len(table.to_rich().columns)
+    for width in range(60, whole):
+        shown = table.to_rich(width=width)
+        left_out = len(table.to_rich().columns) - len(shown.columns)
+        assert left_out > 0 and "no room here for" in str(shown.caption)
+        assert console.measure(shown).maximum <= width or left_out == 5
+
+
 def test_over_seeds_pools_the_seeds_and_widens_the_interval():
     tables = [metric_table(two_methods(seed), TRAIN, QUERY) for seed in range(3)]
     pooled = MetricTable.over_seeds(tables)

@@ -137,9 +137,9 @@ class MetricTable:
         head, *rows = self._cells()
         room = list(range(len(head)))
         if width is not None:
-            widest = [max(len(row[i]) for row in (head, *rows)) + 2 for i in room]
+            widest = [max(len(row[i]) for row in (head, *rows)) + 3 for i in room]  # a space each side, a line between
             for name in LEAST_TELLING_FIRST:
-                if name in head and sum(widest[i] for i in room) + 2 > width:
+                if name in head and sum(widest[i] for i in room) + 1 > width:
                     room.remove(head.index(name))
         left_out = ", ".join(name for i, name in enumerate(head) if i not in room)
         head, *rows = ([row[i] for i in room] for row in (head, *rows))

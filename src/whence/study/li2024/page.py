@@ -118,9 +118,9 @@ CURVATURE = """The same fine-tunes, the same gradients; only curvature, inverse 
 If the solver were the trouble, inverting the same curvature exactly would help; if the curvature were, another
 one would.
 """
-MORE_ROWS = """240 rows with long answers (mixed 60/180), 41 retrained models a bank: thirty without a random half of the
-rows (**lds**: the same rank correlation over these), eleven without a tenth. This experiment was added when the
-one below it, the first, could not tell the methods apart; its sizes were chosen after a look at one seed.
+MORE_ROWS = """240 rows with long answers (mixed 60/180), 41 retrained models a bank: thirty without a random half of
+the rows (**lds**: the same rank correlation over these), eleven without a tenth. This experiment was added when
+the one below it, the first, could not tell the methods apart; its sizes were chosen after a look at one seed.
 """
 COPYING = """The two copying tasks: 64 rows with answers of one token, which make exact products cheap; leave-k-out.
 """
