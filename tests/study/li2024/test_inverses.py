@@ -58,7 +58,7 @@ def test_the_answer_in_words(datainf: float, fisher: float, cg: float, solver: s
     text = parts(bench(datainf, fisher, cg))
     assert re.search(rf"inverted exactly\) \S+ \[[^]]+\], {solver}, and the curvature", text)
     assert re.search(rf"inverted as exactly\) \S+ \[[^]]+\], {curvature}\.", text)
-    assert "LoRA, damping 10" in text and "all weights" not in text
+    assert "With LoRA, damping 10" in text and "all weights" not in text
 
 
 def test_the_table_has_every_damping_the_baselines_and_the_residual() -> None:

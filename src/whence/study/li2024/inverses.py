@@ -134,10 +134,10 @@ def parts(table: pd.DataFrame, bench: Bench = MORE_ROWS) -> str:
             ("fisher(scope=model)", "datainf"), ("cg", "fisher(scope=model)"), ("cg", "datainf")))
         if both.n:
             lines.append(
-                f"{_shown(tune)}, damping {JUDGED_AT:g}: from DataInf to the exact inverse of the Gauss-Newton matrix "
-                f"{signed(both)}; of that the solver (the same empirical Fisher, inverted exactly) {signed(solver)}, "
-                f"{_told(solver)}, and the curvature (another matrix, inverted as exactly) {signed(curvature)}, "
-                f"{_told(curvature)}.")
+                f"With {_shown(tune)}, damping {JUDGED_AT:g}: from DataInf to the exact inverse of the Gauss-Newton "
+                f"matrix {signed(both)}; of that the solver (the same empirical Fisher, inverted exactly) "
+                f"{signed(solver)}, {_told(solver)}, and the curvature (another matrix, inverted as exactly) "
+                f"{signed(curvature)}, {_told(curvature)}.")
         weak = compared(table, bench, "fisher(scope=model)", "datainf", tune, bench.dampings[0])
         other = compared(table, bench, "ekfac", "fisher(scope=model)", tune, bench.dampings[0])
         if weak.n:
