@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -99,6 +100,20 @@ def test_what_masking_does_is_read_off_the_change(first: float, masked: float, s
                                                   said: tuple[str, ...]) -> None:
     text = answers.pads(pads(first, masked, 0.5, 0.5, summed))
     assert all(words in text for words in said)
+
+
+def test_gradients_of_another_padding_are_told_apart_from_the_fine_tunes_own() -> None:
+    here = {"task": "short rows", "metric": "top-1 is short", "scoring": "published"}
+    world = pd.concat([pads(0.0, 0.0, 0.9, 0.9), table(
+        *(rows(all_three(value), **here, experiment=experiment, training=training)
+          for experiment, training, value in (
+              ("short rows, training", "pads masked", 0.0),
+              ("short rows, training", "pads masked / pads counted in gradients", 0.7),
+              ("short rows, first version", "first version", 0.0),
+              ("short rows, first version", "first version / padded on the left for gradients", 0.5))))])
+    text = answers.pads(world)
+    assert re.search(r"the fine-tune never saw, a short row comes first for \.(69|70)", text)
+    assert re.search(r"the first version .* a short row comes first for \.(49|50)", text)
 
 
 @pytest.mark.parametrize(("published", "corrected", "verdict"), [(-0.3, -0.3, HOLDS), (-0.3, 0.0, ARTEFACT),

@@ -130,6 +130,12 @@ def harmful(table: pd.DataFrame) -> Answer:
                   f"masked {signed(gain)}; Acc without any short rows {without}")
 
 
+def rows_of(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """Of an experiment whose fine-tunes are all of one kind, with gradients of another."""
+    return pick(table, experiment=experiment, method=PUBLISHED_METHODS,
+                training=[name for name in table["training"].unique() if " / " in str(name)])
+
+
 def pads(table: pd.DataFrame) -> str:
     """Does masking pads remove outliers of short rows? In words, from the intervals of how often one comes first."""
     rows = pick(table, experiment="short rows", task="short rows", method=PUBLISHED_METHODS, metric="top-1 is short")
@@ -151,12 +157,13 @@ def pads(table: pd.DataFrame) -> str:
                      "among them. With the sum over tokens "
                      + ("short rows still come first" if above(fully, SHORT_SHARE) else "they are gone")
                      + f" ({fully}, {signed(rescued)}).")
-    unseen = mean(table, experiment="short rows, training", training="pads masked / pads counted in gradients",
-                  scoring="published", method=PUBLISHED_METHODS, metric="top-1 is short")
-    if unseen.n:
-        lines.append("Where the gradients count padding that the fine-tune never saw, as in the first version of the "
-                     "published code, which padded on the right to train and on the left to attribute, a short row "
-                     f"comes first for {unseen}.")
+    for experiment, where in (
+            ("short rows, training", "Where gradients count padding that the fine-tune never saw,"),
+            ("short rows, first version", "As the first version of the published code had it (padded on the right to "
+             "train and on the left to attribute, the prompt counted only then),")):
+        found = mean(pick(rows_of(table, experiment), scoring="published"), metric="top-1 is short")
+        if found.n:
+            lines.append(f"{where} a short row comes first for {found}.")
     return " ".join(lines) + "\n"
 
 

@@ -24,8 +24,8 @@ paper's class match and by retraining.
 
     whence study li2024 --out runs/li2024 --page docs/studies/li2024.md{data}
 
-{cells:,} cells, {hours:.1f} hours of one thread on {machine}, torch {torch}; this page is written by that
-command from its table (`runs/li2024/table.parquet`, {numbers:,} numbers) and by nothing else.
+{cells:,} cells in the table, {hours:.1f} hours of one thread with what they stand on ({machine}, torch {torch}); this
+page is written by that command from its table (`runs/li2024/table.parquet`, {numbers:,} numbers) and by nothing else.
 
 How to read the numbers. `[a, b]` is a 95 % interval over seeds and over what is asked (seeds drawn anew, then
 tasks x models x queries; for differences paired). **Acc**, **Cover**, **AUPRC** ask whether rows of the query's
@@ -64,7 +64,8 @@ def write_page(table: pd.DataFrame, path: Path, seconds: float) -> list[Path]:
                   "own rows, one model, one seed.\n", tables.paper(table),
                   tables.sizes(table), "How much does one seed say?\n", tables.seeds(table)]
     if "switches" in there:
-        parts += ["## The switches, one at a time and all together\n", SWITCHES, tables.switches(table),
+        parts += ["## The switches, one at a time and all together\n", SWITCHES, tables.moved(table),
+                  tables.switches(table),
                   draw("switches", plots.switch_plot, "switches.svg", "Change of Acc, AUPRC and leave-k-out by switch"),
                   "Method by method:\n", tables.switches_by_method(table),
                   "## Is LiSSA gradient dot?\n", LIKENESS, likeness(table)]

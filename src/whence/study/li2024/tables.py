@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from whence.study.estimate import by, difference, difference_of, estimate, markdown, matrix, pick, signed
+from whence.study.estimate import above, below, by, difference, difference_of, estimate, markdown, matrix, pick, signed
 from whence.tasks.interval import Estimate, short
 
 PUBLISHED_METHODS = ("gradient-dot", "datainf", "lissa")  # those the paper tests
@@ -54,6 +54,22 @@ def switches(table: pd.DataFrame) -> str:
     cut = difference(both["cover_at_positives"], both["cover"])
     lines.append(["Cover cut at the number of right rows", "-", signed(cut), "-", "-"])
     return markdown(["switch", "Acc", "Cover", "AUPRC", "leave-k-out"], lines)
+
+
+def moved(table: pd.DataFrame) -> str:
+    """The switches whose interval is clear of zero, in words."""
+    rows = pick(table, experiment="switches", method=PUBLISHED_METHODS)
+    lines = []
+    for metric, name in (("acc", "Acc"), ("leave-k-out", "leave-k-out")):
+        start = pick(rows, training="published", scoring="published", metric=metric)
+        changes = {switch: change(pick(rows, training=training, scoring=scoring), start, metric)
+                   for switch, (training, scoring) in LESS_THAN.items()}
+        told = [f"{what} by {', '.join(names) if names else 'none'}" for what, names in (
+            ("raised", [switch for switch, found in changes.items() if above(found)]),
+            ("lowered", [switch for switch, found in changes.items() if below(found)]))]
+        lines.append(f"**{name}** is {'; '.join(told)}")
+    return (f"Clear of zero, of {len(LESS_THAN)} switches, of which one in twenty would be by chance: "
+            + ". ".join(lines) + ".\n")
 
 
 def change(changed: pd.DataFrame, start: pd.DataFrame, metric: str) -> Estimate:
@@ -125,6 +141,8 @@ def short_rows(table: pd.DataFrame) -> str:
                   ("short rows", "short rows", "prompt masked", "published", "prompt masked, pads in the loss"),
                   ("short rows", "short rows", "pads seen", "published", "pads seen by attention"),
                   ("short rows", "short rows", "right padding", "published", "padding on the right"),
+                  ("short rows, first version", "short rows", "first version / padded on the left for gradients",
+                   "published", "the code's first version: padded on the right to train, on the left to attribute"),
                   ("short rows", "short rows", "published", "sum loss", "as published, sum over tokens"),
                   ("short rows", "short rows", "pads masked", "sum loss", "pads masked, sum over tokens"),
                   ("short rows", "short rows", "published", "unit norm", "as published, divided by the norm"),
