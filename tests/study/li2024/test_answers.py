@@ -52,20 +52,23 @@ def test_lissa(published: float, convergent: float, verdict: str) -> None:
     assert answers.lissa(world).verdict == verdict
 
 
-@pytest.mark.parametrize(("fisher", "cg", "verdict"), [(0.5, 0.5, HOLDS), (0.3, 0.5, FAILS), (0.4, 0.55, FAILS),
-                                                       (0.4, 0.4, OPEN)])
+@pytest.mark.parametrize(("by_block", "whole", "cg", "verdict", "first"), [
+    (0.5, 0.3, 0.5, HOLDS, "not hold"), (0.3, 0.5, 0.5, FAILS, "hold"), (0.4, 0.4, 0.55, FAILS, "not hold"),
+    (0.4, 0.4, 0.4, OPEN, "not hold")])
 @pytest.mark.parametrize(("experiment", "metric"), [("curvature", "leave-k-out"), ("curvature, more rows", "lds")])
-def test_reason_one(fisher: float, cg: float, verdict: str, experiment: str, metric: str) -> None:
-    """Where both benches are there, the one with halves decides."""
+def test_reason_one(by_block: float, whole: float, cg: float, verdict: str, first: str, experiment: str,
+                    metric: str) -> None:
+    """DataInf is compared with the exact inverse of its own blocks; where both benches are there, that with halves."""
     place = {"experiment": experiment, "metric": metric}
-    parts = [rows({"fisher(scope=model, damping=10.0)": fisher, "cg(damping=10.0, iterations=20)": cg,
+    parts = [rows({"fisher(scope=model, damping=10.0)": whole, "cg(damping=10.0, iterations=20)": cg,
                    "ekfac(damping=10.0)": 0.5}, **place),
-             rows({"datainf": 0.4}, **place, scoring="corrected, damping 10")]
+             rows({"datainf": 0.4, "fisher": by_block}, **place, scoring="corrected, damping 10")]
     if experiment != "curvature":
         parts.append(rows({"fisher(scope=model, damping=10.0)": 0.9, "cg(damping=10.0)": 0.1, "datainf": 0.2},
                           experiment="curvature", metric="leave-k-out"))
     found = answers.reason_one(table(*parts))
     assert found.verdict == verdict and found.evidence.startswith(f"{metric} at damping 10")
+    assert found.evidence.endswith(f"it would {first}")
 
 
 def pads(first: float, masked: float, acc: float, acc_masked: float, summed: float = 0.0) -> pd.DataFrame:

@@ -21,11 +21,18 @@ KINDS = (  # name of the method, curvature, inverse
     ("datainf", "empirical Fisher", "mean of inverses, by block"),
     ("gradient-dot", "none", "-"))
 TRIVIAL = ("random", "bm25", "tfidf", "repsim")
+STEPS = (  # from DataInf to the exact inverse of the Gauss-Newton matrix, one thing changed at a time
+    ("the solver (the same blocks of the empirical Fisher, inverted exactly)", "fisher", "datainf"),
+    ("the blocks (one empirical Fisher of the whole model, inverted exactly)", "fisher(scope=model)", "fisher"),
+    ("the curvature (the Gauss-Newton matrix of the whole model, inverted exactly)", "cg", "fisher(scope=model)"))
 DECISIVE = (  # what is compared, one method, the other
-    ("exact inverse of the empirical Fisher minus DataInf: the solver", "fisher(scope=model)", "datainf"),
-    ("exact Gauss-Newton minus exact empirical Fisher: the curvature", "cg", "fisher(scope=model)"),
-    ("EK-FAC minus exact empirical Fisher: the curvature, without an exact inverse", "ekfac", "fisher(scope=model)"),
-    ("EK-FAC minus exact Gauss-Newton: what the Kronecker form costs", "ekfac", "cg"),
+    ("exact by-block empirical Fisher minus DataInf: the solver", "fisher", "datainf"),
+    ("exact whole-model minus exact by-block empirical Fisher: the blocks", "fisher(scope=model)", "fisher"),
+    ("exact Gauss-Newton minus exact empirical Fisher, both whole-model: the curvature", "cg", "fisher(scope=model)"),
+    ("exact whole-model empirical Fisher minus DataInf: solver and blocks", "fisher(scope=model)", "datainf"),
+    ("exact Gauss-Newton minus exact by-block empirical Fisher: blocks and curvature", "cg", "fisher"),
+    ("EK-FAC minus exact by-block empirical Fisher", "ekfac", "fisher"),
+    ("EK-FAC minus exact Gauss-Newton: what blocks and the Kronecker form cost", "ekfac", "cg"),
     ("EK-FAC on sampled labels minus on the data's", "ekfac", "ekfac(labels=empirical)"),
     ("EK-FAC minus gradient dot", "ekfac", "gradient-dot"))
 
@@ -130,19 +137,17 @@ def parts(table: pd.DataFrame, bench: Bench = MORE_ROWS) -> str:
     """Which part of the errors is the solver's and which the curvature's, in words, from the intervals."""
     lines = ["**Which part is the solver, and which the curvature?**"]
     for tune in TUNES:
-        solver, curvature, both = (compared(table, bench, a, b, tune) for a, b in (
-            ("fisher(scope=model)", "datainf"), ("cg", "fisher(scope=model)"), ("cg", "datainf")))
-        if both.n:
-            lines.append(
-                f"With {_shown(tune)}, damping {JUDGED_AT:g}: from DataInf to the exact inverse of the Gauss-Newton "
-                f"matrix {signed(both)}; of that the solver (the same empirical Fisher, inverted exactly) "
-                f"{signed(solver)}, {_told(solver)}, and the curvature (another matrix, inverted as exactly) "
-                f"{signed(curvature)}, {_told(curvature)}.")
-        weak = compared(table, bench, "fisher(scope=model)", "datainf", tune, bench.dampings[0])
-        other = compared(table, bench, "ekfac", "fisher(scope=model)", tune, bench.dampings[0])
+        whole = compared(table, bench, "cg", "datainf", tune)
+        if whole.n:
+            steps = [(name, compared(table, bench, a, b, tune)) for name, a, b in STEPS]
+            lines.append(f"With {_shown(tune)}, damping {JUDGED_AT:g}: from DataInf to the exact inverse of the "
+                         f"Gauss-Newton matrix {signed(whole)}; of that "
+                         + ", ".join(f"{name} {signed(found)}, {_told(found)}" for name, found in steps) + ".")
+        weak = compared(table, bench, "fisher", "datainf", tune, bench.dampings[0])
+        other = compared(table, bench, "ekfac", "fisher", tune, bench.dampings[0])
         if weak.n:
-            lines.append(f"At damping {bench.dampings[0]:g} the same exact inverse minus DataInf is {signed(weak)}, "
-                         f"{_told(weak)}, and EK-FAC minus that exact inverse {signed(other)}, {_told(other)}.")
+            lines.append(f"At damping {bench.dampings[0]:g} the solver is {signed(weak)}, {_told(weak)}, and EK-FAC "
+                         f"minus the exact by-block Fisher {signed(other)}, {_told(other)}.")
     return " ".join(lines) + "\n"
 
 
